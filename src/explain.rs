@@ -1,0 +1,196 @@
+//! How a decision came about: every rule in order, passed, failed or skipped, with why.
+//!
+//! The rooms that decide write steps as they go; when nobody asked they write nothing and the
+//! details are not even built. Steps never hold token material.
+
+use std::{borrow::Cow, fmt};
+
+macro_rules! rules {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// A rule of verification, in the order in which the rules are applied.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Rule {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Rule {
+            /// All of them, in order.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The name in explanations, such as `signature`.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+rules! {
+    /// There is exactly one credential.
+    Credential = "credential",
+    /// It is short enough.
+    Size = "size",
+    /// It is a compact JWS with JSON objects inside.
+    Form = "form",
+    /// The header's `alg` is RS256.
+    Algorithm = "algorithm",
+    /// The header's `typ` is absent or `JWT`, and there is no `crit`.
+    Header = "header",
+    /// `iss` names a configured instance.
+    Issuer = "issuer",
+    /// The instance has the key that `kid` names.
+    Key = "key",
+    /// The signature verifies.
+    Signature = "signature",
+    /// It is a session token.
+    TokenType = "token_type",
+    /// The claims have their types, and none stands twice.
+    Claims = "claims",
+    /// `aud` names an audience.
+    Audience = "audience",
+    /// `azp` is an authorized party.
+    AuthorizedParty = "authorized_party",
+    /// `exp` is to come.
+    Expiry = "expiry",
+    /// `nbf` has come.
+    NotBefore = "not_before",
+    /// `iat` has come.
+    IssuedAt = "issued_at",
+    /// The token of a cookie is not older than the browser's last sign-in or sign-out.
+    ClientState = "client_state",
+    /// The session is not pending.
+    Status = "status",
+    /// A factor was verified recently enough.
+    Reverification = "reverification",
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What became of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It holds.
+    Passed,
+    /// It does not hold, or could not be told: the decision ended here.
+    Failed,
+    /// Not asked, or not reached.
+    Skipped,
+}
+
+impl Outcome {
+    /// `passed`, `failed` or `skipped`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// One rule and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The rule.
+    pub rule: Rule,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The values that decided, for people.
+    pub detail: Cow<'static, str>,
+}
+
+/// Collects steps, or nothing when nobody asked.
+#[derive(Debug, Default)]
+pub struct Steps(Option<Vec<Step>>);
+
+impl Steps {
+    /// Collects nothing.
+    pub const fn off() -> Self {
+        Self(None)
+    }
+
+    /// Collects every step.
+    pub fn on() -> Self {
+        Self(Some(Vec::with_capacity(Rule::ALL.len())))
+    }
+
+    /// Whether somebody asked.
+    pub const fn wanted(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The rule holds; `detail` is built only if somebody asked.
+    pub fn passed<D: Into<Cow<'static, str>>>(&mut self, rule: Rule, detail: impl FnOnce() -> D) {
+        self.record(rule, Outcome::Passed, detail);
+    }
+
+    /// The rule does not hold.
+    pub fn failed<D: Into<Cow<'static, str>>>(&mut self, rule: Rule, detail: impl FnOnce() -> D) {
+        self.record(rule, Outcome::Failed, detail);
+    }
+
+    /// The rule was not asked.
+    pub fn skipped<D: Into<Cow<'static, str>>>(&mut self, rule: Rule, detail: impl FnOnce() -> D) {
+        self.record(rule, Outcome::Skipped, detail);
+    }
+
+    fn record<D: Into<Cow<'static, str>>>(
+        &mut self,
+        rule: Rule,
+        outcome: Outcome,
+        detail: impl FnOnce() -> D,
+    ) {
+        if let Some(steps) = &mut self.0 {
+            steps.push(Step { rule, outcome, detail: detail().into() });
+        }
+    }
+
+    /// All rules in order: those that were not reached are skipped.
+    pub fn finish(self) -> Vec<Step> {
+        let Some(mut steps) = self.0 else { return Vec::new() };
+        let failed = steps.iter().find(|step| step.outcome == Outcome::Failed).map(|s| s.rule);
+        let detail: Cow<'static, str> = match failed {
+            Some(rule) => format!("not reached: {rule} failed").into(),
+            None => "not asked".into(),
+        };
+        for &rule in Rule::ALL {
+            if !steps.iter().any(|step| step.rule == rule) {
+                steps.push(Step { rule, outcome: Outcome::Skipped, detail: detail.clone() });
+            }
+        }
+        steps.sort_by_key(|step| step.rule);
+        steps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_are_not_built_when_nobody_asked() {
+        let mut steps = Steps::off();
+        steps.passed(Rule::Size, || -> String { unreachable!("nobody asked") });
+        assert!(steps.finish().is_empty());
+    }
+
+    #[test]
+    fn rules_after_a_failure_are_skipped_and_say_why() {
+        let mut steps = Steps::on();
+        steps.passed(Rule::Credential, || "token field");
+        steps.failed(Rule::Size, || "20000 bytes; at most 16384");
+
+        let steps = steps.finish();
+
+        assert_eq!(steps.len(), Rule::ALL.len());
+        assert_eq!(steps[1].outcome, Outcome::Failed);
+        assert_eq!(steps[2].outcome, Outcome::Skipped);
+        assert_eq!(steps[2].detail, "not reached: size failed");
+    }
+}

@@ -1,0 +1,19 @@
+//! Whom and what the service speaks of: ids, sessions, organizations, instants.
+//!
+//! Every room uses these types; they know no wire format and no I/O. Text from outside becomes one
+//! of them once, at the door, so that inside there are no strings with rules attached.
+
+mod id;
+mod publishable_key;
+mod session;
+mod timestamp;
+
+pub use self::id::{
+    InstanceName, InvalidId, Issuer, KeyId, OrganizationId, SessionId, UserId, is_clerk_id,
+};
+pub use self::publishable_key::{Environment, InvalidPublishableKey, PublishableKey};
+pub use self::session::{
+    Actor, CustomClaims, FactorAge, FactorAges, Organization, Scope, ScopedSlug, Session,
+    SessionStatus, TokenType,
+};
+pub use self::timestamp::Timestamp;

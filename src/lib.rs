@@ -1,0 +1,29 @@
+//! clerk-authz: an authorization service for back ends whose users sign in with [Clerk].
+//!
+//! The rooms, in the order in which a request may know them. The first group is meaning: pure, no
+//! I/O, no async, no clock of its own. The second knows keys and caches. The third speaks foreign
+//! formats. The last runs it all. An import never points upwards; `tests/it/rooms.rs` holds the
+//! table and fails on anything else.
+//!
+//! [Clerk]: https://clerk.com
+
+pub mod explain;
+pub mod identity;
+pub mod reason;
+
+pub mod credential;
+pub mod decision;
+pub mod token;
+
+pub mod authz;
+pub mod keys;
+
+pub mod clerk;
+pub mod door;
+
+pub mod cli;
+#[cfg(feature = "emulator")]
+pub mod emulator;
+pub mod server;
+pub mod settings;
+pub mod telemetry;
