@@ -147,21 +147,34 @@ impl Steps {
         detail: impl FnOnce() -> D,
     ) {
         if let Some(steps) = &mut self.0 {
-            steps.push(Step { rule, outcome, detail: detail().into() });
+            steps.push(Step {
+                rule,
+                outcome,
+                detail: detail().into(),
+            });
         }
     }
 
     /// All rules in order: those that were not reached are skipped.
     pub fn finish(self) -> Vec<Step> {
-        let Some(mut steps) = self.0 else { return Vec::new() };
-        let failed = steps.iter().find(|step| step.outcome == Outcome::Failed).map(|s| s.rule);
+        let Some(mut steps) = self.0 else {
+            return Vec::new();
+        };
+        let failed = steps
+            .iter()
+            .find(|step| step.outcome == Outcome::Failed)
+            .map(|s| s.rule);
         let detail: Cow<'static, str> = match failed {
             Some(rule) => format!("not reached: {rule} failed").into(),
             None => "not asked".into(),
         };
         for &rule in Rule::ALL {
             if !steps.iter().any(|step| step.rule == rule) {
-                steps.push(Step { rule, outcome: Outcome::Skipped, detail: detail.clone() });
+                steps.push(Step {
+                    rule,
+                    outcome: Outcome::Skipped,
+                    detail: detail.clone(),
+                });
             }
         }
         steps.sort_by_key(|step| step.rule);

@@ -98,11 +98,15 @@ fn is_visible_ascii(text: &str) -> bool {
 }
 
 fn is_origin(text: &str) -> bool {
-    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let host = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
     is_visible_ascii(text)
         && host.is_some_and(|host| {
             !host.is_empty()
-                && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:[]".contains(&b))
+                && host
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-.:[]".contains(&b))
         })
 }
 
@@ -128,11 +132,27 @@ mod tests {
     fn ids_have_their_prefix_and_base62() {
         assert!("user_2abcXYZ".parse::<UserId>().is_ok());
 
-        for bad in ["", "user_", "sess_1", "user_a-b", "user_a/../b", "user_é", " user_1"] {
+        for bad in [
+            "",
+            "user_",
+            "sess_1",
+            "user_a-b",
+            "user_a/../b",
+            "user_é",
+            " user_1",
+        ] {
             assert!(bad.parse::<UserId>().is_err(), "{bad:?}");
         }
-        assert!(format!("user_{}", "a".repeat(250)).parse::<UserId>().is_ok());
-        assert!(format!("user_{}", "a".repeat(251)).parse::<UserId>().is_err());
+        assert!(
+            format!("user_{}", "a".repeat(250))
+                .parse::<UserId>()
+                .is_ok()
+        );
+        assert!(
+            format!("user_{}", "a".repeat(251))
+                .parse::<UserId>()
+                .is_err()
+        );
     }
 
     #[test]
@@ -140,7 +160,13 @@ mod tests {
         for good in ["https://clerk.example.com", "http://127.0.0.1:5050"] {
             assert!(good.parse::<Issuer>().is_ok(), "{good}");
         }
-        for bad in ["clerk.example.com", "https://", "https://a/", "https://a/b", "https://a b"] {
+        for bad in [
+            "clerk.example.com",
+            "https://",
+            "https://a/",
+            "https://a/b",
+            "https://a b",
+        ] {
             assert!(bad.parse::<Issuer>().is_err(), "{bad}");
         }
     }

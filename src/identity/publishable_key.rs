@@ -101,13 +101,19 @@ impl FromStr for PublishableKey {
             .decode(body.trim_end_matches('='))
             .map_err(|_| InvalidPublishableKey::Host)?;
         let decoded = String::from_utf8(bytes).map_err(|_| InvalidPublishableKey::Host)?;
-        let host = decoded.strip_suffix('$').ok_or(InvalidPublishableKey::Host)?;
+        let host = decoded
+            .strip_suffix('$')
+            .ok_or(InvalidPublishableKey::Host)?;
         // `Issuer` refuses everything that is not a plain host with an optional port.
         let is_host = format!("https://{host}").parse::<Issuer>().is_ok();
         if host.contains('$') || !host.contains('.') || !is_host {
             return Err(InvalidPublishableKey::Host);
         }
-        Ok(Self { text: text.into(), environment, host: host.into() })
+        Ok(Self {
+            text: text.into(),
+            environment,
+            host: host.into(),
+        })
     }
 }
 
@@ -119,13 +125,21 @@ mod tests {
     #[test]
     fn hosts_and_cookie_suffixes_are_those_of_the_sdk() {
         for (key, host, suffix) in [
-            ("pk_test_Y2xlcmsuY2xlcmsuZGV2JA", "clerk.clerk.dev", "QvfNY2dr"),
+            (
+                "pk_test_Y2xlcmsuY2xlcmsuZGV2JA",
+                "clerk.clerk.dev",
+                "QvfNY2dr",
+            ),
             (
                 "pk_live_ZmFrZS1jbGVyay10ZXN0LmNsZXJrLmFjY291bnRzLmRldiQ=",
                 "fake-clerk-test.clerk.accounts.dev",
                 "qReyu04C",
             ),
-            ("pk_live_Y2xlcmsuZXhhbXBsZS5jb20k", "clerk.example.com", "naoXFJnI"),
+            (
+                "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k",
+                "clerk.example.com",
+                "naoXFJnI",
+            ),
             (
                 "pk_test_aGFwcHktb3R0ZXItMTIuY2xlcmsuYWNjb3VudHMuZGV2JA==",
                 "happy-otter-12.clerk.accounts.dev",
@@ -145,9 +159,9 @@ mod tests {
             "sk_test_Y2xlcmsuY2xlcmsuZGV2JA",
             "pk_test_",
             "pk_test_***",
-            "pk_test_Y2xlcms",                  // no `$`
-            "pk_test_bG9jYWxob3N0JA",           // no dot
-            "pk_live_ZXZpbC5jb20vcGF0aCQ",      // a path
+            "pk_test_Y2xlcms",                    // no `$`
+            "pk_test_bG9jYWxob3N0JA",             // no dot
+            "pk_live_ZXZpbC5jb20vcGF0aCQ",        // a path
             "pk_live_Y2xlcmsuZXhhbXBsZS5jb20kJA", // two `$`
         ] {
             assert!(bad.parse::<PublishableKey>().is_err(), "{bad}");

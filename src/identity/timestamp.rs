@@ -84,7 +84,10 @@ mod tests {
 
     #[test]
     fn prints_as_rfc_3339_and_never_panics() {
-        assert_eq!(Timestamp::from_unix_seconds(0).to_string(), "1970-01-01T00:00:00.000Z");
+        assert_eq!(
+            Timestamp::from_unix_seconds(0).to_string(),
+            "1970-01-01T00:00:00.000Z"
+        );
         for millis in [i64::MIN, -1, i64::MAX] {
             assert!(!Timestamp::from_unix_millis(millis).to_string().is_empty());
         }
