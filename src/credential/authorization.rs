@@ -1,0 +1,54 @@
+//! The `authorization` header (RFC 9110 §11.6.2, RFC 6750 §2.1).
+
+/// What the values of `authorization` hold.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Authorization<'a> {
+    /// A token: `Bearer T`, the scheme in any case, or `T` alone, as Clerk's SDK takes it.
+    Token(&'a str),
+    /// Nothing of ours: no value, or another scheme such as `Basic`.
+    None,
+    /// The scheme without a token.
+    Empty,
+    /// Several values, or several joined with commas by a proxy.
+    Ambiguous,
+    /// A token and something after it.
+    Malformed,
+}
+
+pub(super) fn read(values: &[String]) -> Authorization<'_> {
+    let value = match values {
+        [] => return Authorization::None,
+        [value] => value.trim_matches([' ', '\t']),
+        [..] => return Authorization::Ambiguous,
+    };
+    match value.split_once([' ', '\t']) {
+        None if value.is_empty() => Authorization::None,
+        None if value.eq_ignore_ascii_case("bearer") => Authorization::Empty,
+        // `T` alone; a comma cannot stand in a token.
+        None if value.contains(',') => Authorization::Ambiguous,
+        None => Authorization::Token(value),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => {
+            let token = rest.trim_matches([' ', '\t']);
+            if token.contains(',') {
+                Authorization::Ambiguous
+            } else if token.contains([' ', '\t']) {
+                Authorization::Malformed
+            } else {
+                Authorization::Token(token)
+            }
+        }
+        // `Basic x, Bearer T` is a joined header too; a comma alone also stands in other schemes.
+        Some((_, rest)) if joins_a_bearer(rest) => Authorization::Ambiguous,
+        Some(_) => Authorization::None,
+    }
+}
+
+fn joins_a_bearer(rest: &str) -> bool {
+    rest.split(',').skip(1).any(|part| {
+        let scheme = part
+            .trim_start_matches([' ', '\t'])
+            .split([' ', '\t'])
+            .next();
+        scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer"))
+    })
+}
