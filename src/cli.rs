@@ -1,1 +1,108 @@
-//! (being written)
+//! The commands, one file each.
+//!
+//! Called by `main`. Puts the rooms together; holds no rule.
+
+#[cfg(feature = "emulator")]
+mod dev;
+#[cfg(feature = "emulator")]
+mod emulator;
+mod health;
+mod serve;
+mod verify;
+
+use std::{future::Future, process::ExitCode};
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// Verified, or done.
+const SUCCESS: u8 = 0;
+/// Denied, or not serving.
+const DENIED: u8 = 1;
+/// Could not tell, or could not start.
+const FAILED: u8 = 2;
+
+#[derive(Parser)]
+#[command(
+    name = "clerk-authz",
+    version,
+    about = "An authorization service for back ends whose users sign in with Clerk",
+    after_help = "Try it: clerk-authz dev"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Everything on one machine with nothing set: an offline Clerk and the service
+    #[cfg(feature = "emulator")]
+    Dev(dev::Dev),
+    /// The service
+    Serve(serve::Serve),
+    /// Only the offline Clerk, for tests of your own
+    #[cfg(feature = "emulator")]
+    Emulator(emulator::Emulator),
+    /// Verify one token and explain every step
+    Verify(verify::Verify),
+    /// Ask a running service whether it serves, for container health checks
+    Health(health::Health),
+    /// Print a completion script for a shell
+    #[command(
+        after_help = "Example: clerk-authz completions bash > /etc/bash_completion.d/clerk-authz"
+    )]
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+/// Parses the process's arguments, runs the command, and says how it ended.
+pub fn main() -> ExitCode {
+    let ended = match Cli::parse().command {
+        #[cfg(feature = "emulator")]
+        Command::Dev(dev) => run(dev.run()),
+        Command::Serve(serve) => serve.run(),
+        #[cfg(feature = "emulator")]
+        Command::Emulator(emulator) => run(emulator.run()),
+        Command::Verify(verify) => run(verify.run()),
+        Command::Health(health) => run(health.run()),
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "clerk-authz",
+                &mut std::io::stdout(),
+            );
+            Ok(SUCCESS)
+        }
+    };
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            anstream::eprintln!("{error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Runs a command on a runtime with a thread for each core that it may use.
+fn run(command: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    runtime.block_on(command)
+}
+
+/// Ends with Ctrl-C or SIGTERM.
+async fn until_signal() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    tokio::select! {
+        ended = tokio::signal::ctrl_c() => ended.context("cannot wait for Ctrl-C"),
+        _ = terminate.recv() => Ok(()),
+    }
+}

@@ -1,1 +1,9 @@
-//! (being written)
+//! The doors: each knows one foreign format, asks `authz`, and holds no rule of its own.
+//!
+//! Called by `server`. May not touch `clerk` or a store.
+
+pub mod grpc;
+pub mod http;
+mod listener;
+
+pub use self::listener::{GuardedListener, ListenerLimits};

@@ -1,2 +1,7 @@
-//! (being written)
-fn main() {}
+//! The command line; everything it does is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    clerk_authz::cli::main()
+}

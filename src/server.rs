@@ -1,1 +1,277 @@
-//! (being written)
+//! Builds the rooms from the settings, starts them in order, drains them in reverse.
+//!
+//! Called by `cli` and by tests. The only place that knows every room; it holds no rule.
+
+mod instances;
+mod metrics;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use thiserror::Error;
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+
+use self::instances::InstanceSet;
+use crate::{
+    authz::{Instances, TokenCache, Verifier},
+    door::{
+        GuardedListener, ListenerLimits,
+        grpc::{self, AuthzDoor, HealthReport},
+        http,
+    },
+    identity::Timestamp,
+    keys::{self, Clock, JwksSource, SelfTestFailed},
+    settings::{Problems, Settings},
+    telemetry::metrics::Exporter,
+};
+
+/// gRPC calls that are worked on at once; a further one is answered `RESOURCE_EXHAUSTED`.
+pub const MAX_CALLS: usize = 4_096;
+/// How long calls in flight have to end after the stop.
+const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+/// How long the first fetch of the keys may hold up the start, so that a service whose keys can be
+/// had is ready with its first answer. Longer, and it starts without: not serving, but reachable.
+const FIRST_KEYS_WITHIN: Duration = Duration::from_millis(1_500);
+
+const GRPC_CONNECTIONS: ListenerLimits = ListenerLimits {
+    max_connections: 8_192,
+    first_byte_within: Duration::from_secs(10),
+    max_age: None,
+};
+const HTTP_CONNECTIONS: ListenerLimits = ListenerLimits {
+    max_connections: 256,
+    first_byte_within: Duration::from_secs(5),
+    max_age: Some(Duration::from_secs(120)),
+};
+
+/// The service could not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The cryptography does not work as it must.
+    #[error(transparent)]
+    SelfTest(#[from] SelfTestFailed),
+    /// An instance cannot be used as it is configured.
+    #[error(transparent)]
+    Settings(#[from] Problems),
+    /// A port cannot be had.
+    #[error("{variable} is {addr}; cannot listen there: {source}")]
+    Listen {
+        /// The setting.
+        variable: &'static str,
+        /// Its value.
+        addr: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// The clock of the machine.
+pub fn system_clock() -> Clock {
+    Arc::new(|| Timestamp::from(std::time::SystemTime::now()))
+}
+
+/// A service that runs.
+pub struct Running {
+    grpc_addr: SocketAddr,
+    http_addr: SocketAddr,
+    verifier: Arc<Verifier>,
+    health: Arc<HealthReport>,
+    /// Tells health checks and the doors that the end is near.
+    draining: CancellationToken,
+    doors: Vec<JoinHandle<()>>,
+    /// Ends what works in the background.
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// A verifier without doors, for one-off questions.
+pub struct Asker {
+    /// Verifies as the service does.
+    pub verifier: Arc<Verifier>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Asker {
+    /// For the settings' instances; with `source`, all keys come from there.
+    pub async fn start(
+        settings: &Settings,
+        clock: Clock,
+        source: Option<Arc<dyn JwksSource>>,
+    ) -> Result<Self, StartError> {
+        keys::self_test()?;
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let mut set = InstanceSet::new(settings, Arc::clone(&clock), stop.clone(), tasks.clone());
+        if let Some(source) = source {
+            set = set.with_source(source);
+        }
+        let instances = set.apply(&settings.instances)?;
+        // Nothing is asked twice.
+        let verifier = Arc::new(Verifier::new(
+            instances,
+            TokenCache::new(0),
+            settings.clock_skew,
+        ));
+        first_keys(&verifier, &clock).await;
+        Ok(Self {
+            verifier,
+            stop,
+            tasks,
+        })
+    }
+
+    /// Ends what works in the background.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Starts the service. It answers when this returns; whether it is ready is for health checks.
+pub async fn start(settings: &Settings, clock: Clock) -> Result<Running, StartError> {
+    keys::self_test()?;
+    let stop = CancellationToken::new();
+    let draining = CancellationToken::new();
+    let tasks = TaskTracker::new();
+
+    let mut set = InstanceSet::new(settings, Arc::clone(&clock), stop.clone(), tasks.clone());
+    let instances = set.apply(&settings.instances)?;
+    let cache = TokenCache::new(settings.cache_bytes);
+    let verifier = Arc::new(Verifier::new(instances, cache, settings.clock_skew));
+    let health = Arc::new(HealthReport::new(
+        Arc::clone(&verifier),
+        Arc::clone(&clock),
+        draining.clone(),
+    ));
+
+    let grpc_listener = listen(
+        "CLERK_AUTHZ_GRPC_ADDR",
+        settings.grpc_addr,
+        GRPC_CONNECTIONS,
+    )
+    .await?;
+    let http_listener = listen(
+        "CLERK_AUTHZ_HTTP_ADDR",
+        settings.http_addr,
+        HTTP_CONNECTIONS,
+    )
+    .await?;
+    let bound = |listener: &GuardedListener, addr| listener.local_addr().unwrap_or(addr);
+    let grpc_addr = bound(&grpc_listener, settings.grpc_addr);
+    let http_addr = bound(&http_listener, settings.http_addr);
+
+    first_keys(&verifier, &clock).await;
+    health.start().await;
+    tasks.spawn(grpc::report_health(Arc::clone(&health), stop.clone()));
+    if let Some(file) = settings.instances_file.clone() {
+        tasks.spawn(set.reload_on_change(file, Arc::clone(&verifier)));
+    }
+
+    let door = AuthzDoor::new(Arc::clone(&verifier), Arc::clone(&clock));
+    let exporter = Exporter::new(metrics::source(Arc::clone(&verifier), door.calls(), clock));
+    let doors = vec![
+        tokio::spawn({
+            let (health, draining) = (Arc::clone(&health), draining.clone());
+            async move {
+                let stop = draining.cancelled_owned();
+                if let Err(error) = grpc::serve(grpc_listener, door, health, MAX_CALLS, stop).await
+                {
+                    error!(%error, "the gRPC door ended");
+                }
+            }
+        }),
+        tokio::spawn({
+            let (health, draining) = (Arc::clone(&health), draining.clone());
+            let render: http::RenderMetrics = Arc::new(move || exporter.render());
+            async move {
+                let stop = draining.cancelled_owned();
+                if let Err(error) = http::serve(http_listener, health, render, stop).await {
+                    error!(%error, "the HTTP door ended");
+                }
+            }
+        }),
+    ];
+    info!(grpc = %grpc_addr, http = %http_addr, "listening");
+    Ok(Running {
+        grpc_addr,
+        http_addr,
+        verifier,
+        health,
+        draining,
+        doors,
+        stop,
+        tasks,
+    })
+}
+
+async fn listen(
+    variable: &'static str,
+    addr: SocketAddr,
+    limits: ListenerLimits,
+) -> Result<GuardedListener, StartError> {
+    GuardedListener::bind(addr, limits)
+        .await
+        .map_err(|source| StartError::Listen {
+            variable,
+            addr,
+            source,
+        })
+}
+
+/// Waits until every instance has keys, but not for long.
+async fn first_keys(verifier: &Verifier, clock: &Clock) {
+    let instances: Arc<Instances> = verifier.instances();
+    let all = async {
+        for instance in instances.all() {
+            let mut changes = instance.keyring.changes();
+            while !instance.keyring.is_usable(clock()) && changes.changed().await.is_ok() {}
+        }
+    };
+    if timeout(FIRST_KEYS_WITHIN, all).await.is_err() {
+        warn!("starting without all keys: not serving until they are there");
+    }
+}
+
+impl Running {
+    /// Where gRPC is answered.
+    pub fn grpc_addr(&self) -> SocketAddr {
+        self.grpc_addr
+    }
+
+    /// Where HTTP is answered.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
+    /// Verifies as the doors do.
+    pub fn verifier(&self) -> &Arc<Verifier> {
+        &self.verifier
+    }
+
+    /// What health checks are told.
+    pub fn health(&self) -> &Arc<HealthReport> {
+        &self.health
+    }
+
+    /// Stops accepting, finishes what is in flight within ten seconds, and ends.
+    pub async fn stop(self) {
+        self.draining.cancel();
+        let abort: Vec<_> = self.doors.iter().map(JoinHandle::abort_handle).collect();
+        let ended = timeout(DRAIN_WITHIN, async {
+            for door in self.doors {
+                // A door that panicked has ended too.
+                let _ = door.await;
+            }
+        });
+        if ended.await.is_err() {
+            warn!("calls were still open after {DRAIN_WITHIN:?}; ending them");
+            abort.iter().for_each(tokio::task::AbortHandle::abort);
+        }
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        info!("stopped");
+    }
+}

@@ -1,1 +1,312 @@
-//! (being written)
+//! Settings from flags, environment and files: read once, checked whole, with every problem
+//! reported at once.
+//!
+//! Called by `cli` and `server`. Knows `identity` only; reads no clock and opens no connection.
+
+mod instances;
+mod problems;
+mod value;
+mod variables;
+
+use std::{
+    collections::BTreeMap, ffi::OsString, fmt, net::SocketAddr, path::PathBuf, time::Duration,
+};
+
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+pub use self::instances::load_instances;
+pub use self::problems::{Problem, Problems};
+use self::variables::{Origin, Raw};
+pub use self::variables::{SettingsArgs, VARIABLES, Variable};
+use crate::identity::{Environment, InstanceName, Issuer, PublishableKey};
+
+/// The environment, as a map, so that tests need not change the process's own.
+pub type EnvironmentVariables = BTreeMap<String, OsString>;
+
+/// The process's environment. A name that is not UTF-8 cannot be one of ours.
+pub fn process_environment() -> EnvironmentVariables {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+        .collect()
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How keys are kept fresh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeysSettings {
+    /// From one fetch to the next.
+    pub refresh: Duration,
+    /// Between two fetches for an unknown `kid`.
+    pub cooldown: Duration,
+    /// The greatest age of keys in use.
+    pub max_staleness: Duration,
+}
+
+/// Where an instance's keys come from.
+#[derive(Clone, Debug)]
+pub enum KeySource {
+    /// This PEM; nothing is fetched.
+    Pinned(String),
+    /// A JWKS document.
+    Jwks {
+        /// Its address.
+        url: Url,
+        /// The secret key, for the Backend API.
+        authorization: Option<SecretString>,
+    },
+}
+
+/// One Clerk instance.
+#[derive(Clone, Debug)]
+pub struct InstanceSettings {
+    /// Under which it is configured.
+    pub name: InstanceName,
+    /// The `iss` of its tokens.
+    pub issuer: Issuer,
+    /// Names its cookies.
+    pub publishable_key: Option<PublishableKey>,
+    /// Where its keys come from.
+    pub keys: KeySource,
+    /// Of which `azp` must be one.
+    pub authorized_parties: Vec<String>,
+    /// Of which `aud` must name one.
+    pub audiences: Vec<String>,
+}
+
+impl InstanceSettings {
+    /// Whether nothing differs, secrets included.
+    pub fn same_as(&self, other: &Self) -> bool {
+        let secret = |secret: &Option<SecretString>| {
+            secret
+                .as_ref()
+                .map(|secret| secret.expose_secret().to_owned())
+        };
+        let same_keys = match (&self.keys, &other.keys) {
+            (KeySource::Pinned(a), KeySource::Pinned(b)) => a == b,
+            (
+                KeySource::Jwks {
+                    url: a,
+                    authorization: secret_a,
+                },
+                KeySource::Jwks {
+                    url: b,
+                    authorization: secret_b,
+                },
+            ) => a == b && secret(secret_a) == secret(secret_b),
+            (KeySource::Pinned(_), KeySource::Jwks { .. })
+            | (KeySource::Jwks { .. }, KeySource::Pinned(_)) => false,
+        };
+        same_keys
+            && self.name == other.name
+            && self.issuer == other.issuer
+            && self.publishable_key == other.publishable_key
+            && self.authorized_parties == other.authorized_parties
+            && self.audiences == other.audiences
+    }
+}
+
+/// All settings, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// At least one.
+    pub instances: Vec<InstanceSettings>,
+    /// Where several instances come from; it is looked at while the service runs.
+    pub instances_file: Option<PathBuf>,
+    /// Where gRPC is answered.
+    pub grpc_addr: SocketAddr,
+    /// Where HTTP is answered.
+    pub http_addr: SocketAddr,
+    /// Where keys survive a restart.
+    pub state_dir: Option<PathBuf>,
+    /// How keys are kept fresh.
+    pub keys: KeysSettings,
+    /// The size of the token cache; 0 is off.
+    pub cache_bytes: u64,
+    /// How far the clocks may differ.
+    pub clock_skew: Duration,
+    /// What is logged, as a filter of `tracing`.
+    pub log: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    shown: Vec<Shown>,
+}
+
+/// A setting as `--print-config` shows it.
+#[derive(Clone, Debug)]
+struct Shown {
+    name: &'static str,
+    value: Option<String>,
+    origin: Origin,
+}
+
+/// Variables that say what the one instance is; the instances' file stands for all of them.
+const OF_ONE_INSTANCE: [&str; 8] = [
+    "CLERK_PUBLISHABLE_KEY",
+    "CLERK_SECRET_KEY",
+    "CLERK_JWT_KEY",
+    "CLERK_API_URL",
+    "CLERK_AUTHORIZED_PARTIES",
+    "CLERK_AUDIENCES",
+    "CLERK_AUTHZ_ISSUER",
+    "CLERK_AUTHZ_JWKS_URL",
+];
+
+impl Settings {
+    /// Reads and checks everything; all problems come back at once.
+    pub fn load(args: &SettingsArgs, environment: &EnvironmentVariables) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        let raw = Raw::read(args, environment, &mut problems);
+        let instances_file = raw.text("CLERK_AUTHZ_INSTANCES").map(PathBuf::from);
+        let instances = match &instances_file {
+            Some(file) => {
+                for name in OF_ONE_INSTANCE.iter().filter(|name| raw.is_given(name)) {
+                    problems.push(Problem::new(
+                        raw.subject(name),
+                        "is set beside CLERK_AUTHZ_INSTANCES; say it in that file, or leave the \
+                         file out",
+                    ));
+                }
+                load_instances(file).unwrap_or_else(|found| {
+                    problems.extend(found);
+                    Vec::new()
+                })
+            }
+            None => instances::from_variables(&raw, &mut problems)
+                .into_iter()
+                .collect(),
+        };
+        let keys = KeysSettings {
+            refresh: raw.duration("CLERK_AUTHZ_KEYS_REFRESH", 1..=86_400, &mut problems),
+            cooldown: raw.duration("CLERK_AUTHZ_KEYS_COOLDOWN", 1..=3_600, &mut problems),
+            max_staleness: raw.duration(
+                "CLERK_AUTHZ_KEYS_MAX_STALENESS",
+                60..=2_592_000,
+                &mut problems,
+            ),
+        };
+        for (shorter, short, longer, long) in [
+            (
+                "CLERK_AUTHZ_KEYS_COOLDOWN",
+                keys.cooldown,
+                "CLERK_AUTHZ_KEYS_REFRESH",
+                keys.refresh,
+            ),
+            (
+                "CLERK_AUTHZ_KEYS_REFRESH",
+                keys.refresh,
+                "CLERK_AUTHZ_KEYS_MAX_STALENESS",
+                keys.max_staleness,
+            ),
+        ] {
+            if short > long {
+                problems.push(Problem::new(
+                    raw.subject(shorter),
+                    format!(
+                        "is longer than {longer}; expected at most {}",
+                        value::shown(long)
+                    ),
+                ));
+            }
+        }
+        let settings = Self {
+            instances,
+            instances_file,
+            grpc_addr: raw.address("CLERK_AUTHZ_GRPC_ADDR", &mut problems),
+            http_addr: raw.address("CLERK_AUTHZ_HTTP_ADDR", &mut problems),
+            state_dir: raw.text("CLERK_AUTHZ_STATE_DIR").map(PathBuf::from),
+            keys,
+            cache_bytes: raw.bytes("CLERK_AUTHZ_CACHE_BYTES", &mut problems),
+            clock_skew: raw.duration("CLERK_AUTHZ_CLOCK_SKEW", 0..=60, &mut problems),
+            log: raw.text("CLERK_AUTHZ_LOG").unwrap_or_default(),
+            log_format: raw.log_format("CLERK_AUTHZ_LOG_FORMAT", &mut problems),
+            shown: raw.shown(),
+        };
+        let same = settings.grpc_addr == settings.http_addr && settings.grpc_addr.port() != 0;
+        if same && problems.is_empty() {
+            problems.push(Problem::new(
+                raw.subject("CLERK_AUTHZ_HTTP_ADDR"),
+                format!(
+                    "is {}, as CLERK_AUTHZ_GRPC_ADDR; expected another port",
+                    settings.http_addr
+                ),
+            ));
+        }
+        if problems.is_empty() {
+            Ok(settings)
+        } else {
+            Err(Problems::new(problems))
+        }
+    }
+
+    /// Every setting with its value and where it came from; secrets are masked.
+    pub fn print_config(&self) -> String {
+        use fmt::Write;
+        let mut text = String::new();
+        for Shown {
+            name,
+            value,
+            origin,
+        } in &self.shown
+        {
+            // Writing to a string does not fail.
+            let _ = match value {
+                Some(value) => writeln!(text, "{name}={value}  # {origin}"),
+                None => writeln!(text, "# {name} is not set"),
+            };
+        }
+        for instance in &self.instances {
+            let keys = match &instance.keys {
+                KeySource::Pinned(_) => "pinned PEM".to_owned(),
+                KeySource::Jwks {
+                    url,
+                    authorization: None,
+                } => url.to_string(),
+                KeySource::Jwks {
+                    url,
+                    authorization: Some(_),
+                } => {
+                    format!("{url}, with the secret key")
+                }
+            };
+            let _ = writeln!(
+                text,
+                "# instance \"{}\": issuer {}, keys from {keys}",
+                instance.name, instance.issuer
+            );
+        }
+        text
+    }
+}
+
+/// A secret as it may be shown: its public prefix.
+fn masked(secret: &str) -> String {
+    for prefix in ["sk_live_", "sk_test_", "live_", "test_"] {
+        if secret.starts_with(prefix) {
+            return format!("{prefix}…");
+        }
+    }
+    "…".to_owned()
+}
+
+/// Whether a secret key and a publishable key are of one kind, as far as they say.
+fn secret_key_environment(secret: &str) -> Option<Environment> {
+    if secret.starts_with("sk_live_") || secret.starts_with("live_") {
+        Some(Environment::Production)
+    } else if secret.starts_with("sk_test_") || secret.starts_with("test_") {
+        Some(Environment::Development)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

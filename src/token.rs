@@ -90,7 +90,7 @@ pub fn hint(text: &str) -> Option<Hint> {
 }
 
 /// A text from outside, shortened and without control characters, for explanations.
-fn quoted(text: &str) -> Cow<'static, str> {
+pub(crate) fn quoted(text: &str) -> Cow<'static, str> {
     const LONGEST: usize = 80;
     let mut shown: String = text.chars().take(LONGEST).collect();
     if shown.len() < text.len() {

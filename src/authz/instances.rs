@@ -1,0 +1,97 @@
+//! The Clerk instances whose tokens are verified, found by exact issuer.
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use thiserror::Error;
+
+use crate::{
+    credential::{CookieNames, Cookies},
+    identity::{InstanceName, Issuer, PublishableKey},
+    keys::Keyring,
+};
+
+/// One Clerk instance: its rules and its keys, shared with no other.
+pub struct Instance {
+    /// Under which it is configured.
+    pub name: InstanceName,
+    /// The `iss` of its tokens.
+    pub issuer: Issuer,
+    /// Names its cookies; without it none are read.
+    pub publishable_key: Option<PublishableKey>,
+    /// Of which `azp` must be one; empty asks nothing.
+    pub authorized_parties: Vec<String>,
+    /// Of which `aud` must name one, where there is one; empty asks nothing.
+    pub audiences: Vec<String>,
+    /// Its keys.
+    pub keyring: Arc<Keyring>,
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance")
+            .field("name", &self.name)
+            .field("issuer", &self.issuer)
+            .finish()
+    }
+}
+
+/// Two instances have one issuer, so that a token would not tell which it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("instances \"{first}\" and \"{second}\" have the same issuer")]
+pub struct DuplicateIssuer {
+    /// The one that stands first.
+    pub first: InstanceName,
+    /// The other.
+    pub second: InstanceName,
+}
+
+/// All configured instances.
+#[derive(Debug, Default)]
+pub struct Instances {
+    all: Vec<Arc<Instance>>,
+    by_issuer: HashMap<Issuer, Arc<Instance>>,
+    cookie_names: Vec<CookieNames>,
+}
+
+impl Instances {
+    /// Fails when two have the same issuer.
+    pub fn new(all: Vec<Arc<Instance>>) -> Result<Self, DuplicateIssuer> {
+        let mut by_issuer: HashMap<Issuer, Arc<Instance>> = HashMap::new();
+        for instance in &all {
+            if let Some(first) = by_issuer.insert(instance.issuer.clone(), Arc::clone(instance)) {
+                return Err(DuplicateIssuer {
+                    first: first.name.clone(),
+                    second: instance.name.clone(),
+                });
+            }
+        }
+        let cookie_names = all
+            .iter()
+            .filter(|instance| !instance.authorized_parties.is_empty())
+            .filter_map(|instance| instance.publishable_key.as_ref().map(CookieNames::new))
+            .collect();
+        Ok(Self {
+            all,
+            by_issuer,
+            cookie_names,
+        })
+    }
+
+    /// All, in the order of the settings.
+    pub fn all(&self) -> &[Arc<Instance>] {
+        &self.all
+    }
+
+    /// The instance whose issuer is exactly `issuer`.
+    pub fn by_issuer(&self, issuer: &str) -> Option<&Arc<Instance>> {
+        self.by_issuer.get(issuer)
+    }
+
+    /// Whose cookies are read.
+    pub fn cookies(&self) -> Cookies<'_> {
+        match &self.cookie_names[..] {
+            [] => Cookies::Off,
+            names => Cookies::Of(names),
+        }
+    }
+}

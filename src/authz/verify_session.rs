@@ -1,0 +1,369 @@
+//! Is this token genuine, current and meant for this application?
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+
+use super::{Instance, Instances, TokenCache, TokenCacheStats};
+use crate::{
+    credential::{self, Credential, Selected},
+    decision::{self, Reverification},
+    explain::{Rule, Steps},
+    identity::{Session, Timestamp},
+    keys::{Lookup, VerifyingKey},
+    reason::Reason,
+    token::{self, Allowed, Expectations},
+};
+
+/// What is asked of a token.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Where the token is.
+    pub credential: Credential<'a>,
+    /// Narrows the instance's authorized parties; empty narrows nothing.
+    pub authorized_parties: &'a [String],
+    /// Narrows the instance's audiences; empty narrows nothing.
+    pub audiences: &'a [String],
+    /// A factor that must have been verified recently.
+    pub reverification: Option<Reverification>,
+}
+
+impl<'a> Question<'a> {
+    /// Asks about a token and nothing more.
+    pub fn about(token: &'a str) -> Self {
+        Self {
+            credential: Credential::Token(token),
+            authorized_parties: &[],
+            audiences: &[],
+            reverification: None,
+        }
+    }
+}
+
+/// A token whose signature, type and claims hold. What depends on time and caller is not part of it.
+pub struct Verified {
+    /// What the token says.
+    pub session: Session,
+    instance: Arc<Instance>,
+    key: Arc<VerifyingKey>,
+}
+
+impl Verified {
+    /// The instance that the token belongs to.
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+}
+
+impl fmt::Debug for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verified")
+            .field("session", &self.session)
+            .field("instance", &self.instance)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The answer.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// The token is good.
+    Accepted(Arc<Verified>),
+    /// It is not.
+    Denied(Reason),
+}
+
+/// There is no answer yet: neither yes nor no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CannotTell {
+    /// There are no usable keys for the token's instance.
+    KeysUnavailable {
+        /// When it is worth asking again.
+        retry_after: Duration,
+    },
+}
+
+impl CannotTell {
+    /// The reason's name.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::KeysUnavailable { .. } => Reason::KeysUnavailable,
+        }
+    }
+
+    /// When it is worth asking again.
+    pub const fn retry_after(self) -> Duration {
+        match self {
+            Self::KeysUnavailable { retry_after } => retry_after,
+        }
+    }
+}
+
+/// Counters of a [`Verifier`] since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VerifierStats {
+    /// The cache's.
+    pub cache: TokenCacheStats,
+    /// Signatures that were verified: what the cache did not save.
+    pub signatures: u64,
+    /// Version-2 tokens with a user's feature before an organization's, where Clerk's documentation
+    /// and SDK read the permissions differently.
+    pub features_out_of_order: u64,
+}
+
+/// Verifies session tokens of the configured instances.
+#[derive(Debug)]
+pub struct Verifier {
+    instances: ArcSwap<Instances>,
+    cache: TokenCache,
+    clock_skew: Duration,
+    signatures: AtomicU64,
+    features_out_of_order: AtomicU64,
+}
+
+/// Why a token was not accepted.
+enum Refusal {
+    Denied(Reason),
+    CannotTell(CannotTell),
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self::Denied(reason)
+    }
+}
+
+impl Verifier {
+    /// For these instances; `clock_skew` is how far the clocks may differ.
+    pub fn new(instances: Instances, cache: TokenCache, clock_skew: Duration) -> Self {
+        Self {
+            instances: ArcSwap::from_pointee(instances),
+            cache,
+            clock_skew,
+            signatures: AtomicU64::new(0),
+            features_out_of_order: AtomicU64::new(0),
+        }
+    }
+
+    /// The instances as they are now.
+    pub fn instances(&self) -> Arc<Instances> {
+        self.instances.load_full()
+    }
+
+    /// Replaces the instances. An instance that stays keeps its cached tokens only if it is the very
+    /// same [`Instance`]: one with other settings starts anew.
+    pub fn set_instances(&self, instances: Instances) {
+        self.instances.store(Arc::new(instances));
+    }
+
+    /// Counters since the start.
+    pub fn stats(&self) -> VerifierStats {
+        VerifierStats {
+            cache: self.cache.stats(),
+            signatures: self.signatures.load(Ordering::Relaxed),
+            features_out_of_order: self.features_out_of_order.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Verifies one token. Waits only for keys, and only where the token's `kid` is not known.
+    ///
+    /// When `steps` are wanted the cache is left aside, so that every rule is seen; the rules are
+    /// the same.
+    pub async fn verify_session(
+        &self,
+        question: &Question<'_>,
+        now: Timestamp,
+        steps: &mut Steps,
+    ) -> Result<Verdict, CannotTell> {
+        match self.try_verify(question, now, steps).await {
+            Ok(verified) => Ok(Verdict::Accepted(verified)),
+            Err(Refusal::Denied(reason)) => Ok(Verdict::Denied(reason)),
+            Err(Refusal::CannotTell(cannot_tell)) => Err(cannot_tell),
+        }
+    }
+
+    async fn try_verify(
+        &self,
+        question: &Question<'_>,
+        now: Timestamp,
+        steps: &mut Steps,
+    ) -> Result<Arc<Verified>, Refusal> {
+        let instances = self.instances.load();
+        let selected = credential::select(
+            question.credential,
+            &instances.cookies(),
+            token::hint,
+            now,
+            steps,
+        )?;
+        let key = if steps.wanted() {
+            None
+        } else {
+            self.cache.key(&selected.token)
+        };
+        let verified = match key.and_then(|key| self.remembered(key, &instances, now)) {
+            Some(verified) => verified,
+            None => {
+                let verified = self
+                    .verify_signature(&selected.token, &instances, now, steps)
+                    .await?;
+                if let Some(key) = key {
+                    let dies_at = verified.session.expires_at.plus(self.clock_skew);
+                    self.cache.insert(key, &verified, dies_at, now);
+                }
+                verified
+            }
+        };
+        self.judge(&verified, question, &selected, now, steps)?;
+        Ok(verified)
+    }
+
+    /// From the cache, if the instance and the key still stand.
+    fn remembered(
+        &self,
+        key: super::token_cache::TokenKey,
+        instances: &Instances,
+        now: Timestamp,
+    ) -> Option<Arc<Verified>> {
+        let verified = self.cache.get(key)?;
+        let instance = &verified.instance;
+        let stands = instances
+            .by_issuer(instance.issuer.as_str())
+            .is_some_and(|current| Arc::ptr_eq(current, instance))
+            && instance.keyring.stands(&verified.key, now);
+        if !stands {
+            self.cache.remove(key);
+            return None;
+        }
+        Some(verified)
+    }
+
+    async fn verify_signature(
+        &self,
+        text: &str,
+        instances: &Instances,
+        now: Timestamp,
+        steps: &mut Steps,
+    ) -> Result<Arc<Verified>, Refusal> {
+        let token = token::parse(text, steps)?;
+        let instance = instance_of(token.issuer(), instances, steps)?;
+        let key = find_key(instance, token.key_id(), now, steps).await?;
+        self.signatures.fetch_add(1, Ordering::Relaxed);
+        let parts = token.signature_parts(text);
+        if !key.verify(parts.signing_input, parts.signature) {
+            steps.failed(
+                Rule::Signature,
+                || "does not verify with the key that kid names",
+            );
+            return Err(Reason::SignatureInvalid.into());
+        }
+        steps.passed(Rule::Signature, || "RS256 signature verifies");
+        let claimed = token.into_claimed(steps)?;
+        if claimed.features_out_of_order {
+            self.features_out_of_order.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(Arc::new(Verified {
+            session: claimed.session,
+            instance: Arc::clone(instance),
+            key,
+        }))
+    }
+
+    fn judge(
+        &self,
+        verified: &Verified,
+        question: &Question<'_>,
+        selected: &Selected<'_>,
+        now: Timestamp,
+        steps: &mut Steps,
+    ) -> Result<(), Reason> {
+        let expectations = Expectations {
+            authorized_parties: Allowed {
+                configured: &verified.instance.authorized_parties,
+                requested: question.authorized_parties,
+            },
+            audiences: Allowed {
+                configured: &verified.instance.audiences,
+                requested: question.audiences,
+            },
+            clock_skew: self.clock_skew,
+            client_changed_at: selected.client_changed_at,
+        };
+        token::judge(&verified.session, &expectations, now, steps)?;
+        decision::check(question.reverification, verified.session.factor_ages, steps)
+    }
+}
+
+/// The unverified `iss` chooses the instance, and where it names none there is no further work.
+fn instance_of<'a>(
+    issuer: Option<&str>,
+    instances: &'a Instances,
+    steps: &mut Steps,
+) -> Result<&'a Arc<Instance>, Reason> {
+    let Some(issuer) = issuer else {
+        steps.failed(Rule::Issuer, || "iss is absent or not a string");
+        return Err(Reason::IssuerMismatch);
+    };
+    match instances.by_issuer(issuer) {
+        Some(instance) => {
+            steps.passed(Rule::Issuer, || {
+                format!("{} is instance \"{}\"", instance.issuer, instance.name)
+            });
+            Ok(instance)
+        }
+        None => {
+            steps.failed(Rule::Issuer, || {
+                let known = instances
+                    .all()
+                    .iter()
+                    .map(|instance| instance.issuer.as_str());
+                let known = known.collect::<Vec<_>>().join(", ");
+                format!("iss is {}; configured: {known}", token::quoted(issuer))
+            });
+            Err(Reason::IssuerMismatch)
+        }
+    }
+}
+
+async fn find_key(
+    instance: &Instance,
+    key_id: Option<&str>,
+    now: Timestamp,
+    steps: &mut Steps,
+) -> Result<Arc<VerifyingKey>, Refusal> {
+    let shown = |key_id: Option<&str>| key_id.map_or("absent".into(), token::quoted);
+    match instance.keyring.find(key_id, now).await {
+        Lookup::Found(key) => {
+            steps.passed(Rule::Key, || format!("kid is {}", shown(key_id)));
+            Ok(key)
+        }
+        Lookup::Unknown => {
+            steps.failed(Rule::Key, || {
+                format!(
+                    "kid is {}: not in instance \"{}\"",
+                    shown(key_id),
+                    instance.name
+                )
+            });
+            Err(Refusal::Denied(Reason::KeyUnknown))
+        }
+        Lookup::Unavailable { retry_after } => {
+            steps.failed(Rule::Key, || {
+                format!(
+                    "no usable keys for instance \"{}\" yet: cannot tell",
+                    instance.name
+                )
+            });
+            Err(Refusal::CannotTell(CannotTell::KeysUnavailable {
+                retry_after,
+            }))
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! `clerk-authz health`
+
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use tonic::transport::Endpoint;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use super::{DENIED, FAILED, SUCCESS};
+use crate::door::grpc::SERVICE_NAME;
+
+/// Asks a running service over grpc.health.v1 whether it serves.
+#[derive(Args)]
+#[command(after_help = "Example: clerk-authz health --service liveness\n\
+                  Exit codes: 0 serving, 1 not serving, 2 no answer")]
+pub(super) struct Health {
+    /// Where the service answers gRPC
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "CLERK_AUTHZ_GRPC_ADDR",
+        default_value = "127.0.0.1:50051"
+    )]
+    addr: String,
+    /// Which name to ask about: "" and clerkauthz.v1.AuthzService are ready to answer, liveness
+    /// only says that the process lives
+    #[arg(long, value_name = "NAME", default_value = SERVICE_NAME)]
+    service: String,
+    /// How long to wait for the answer
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+}
+
+impl Health {
+    pub(super) async fn run(self) -> anyhow::Result<u8> {
+        // A service that listens on all addresses is asked on this machine's own.
+        let addr = self
+            .addr
+            .replace("0.0.0.0", "127.0.0.1")
+            .replace("[::]", "[::1]");
+        let asked = async {
+            let channel = Endpoint::try_from(format!("http://{addr}"))?
+                .connect()
+                .await?;
+            let request = HealthCheckRequest {
+                service: self.service.clone(),
+            };
+            anyhow::Ok(
+                HealthClient::new(channel)
+                    .check(request)
+                    .await?
+                    .into_inner()
+                    .status(),
+            )
+        };
+        let answer = tokio::time::timeout(self.timeout, asked).await;
+        let status = match answer.with_context(|| format!("no answer within {:?}", self.timeout)) {
+            Ok(Ok(status)) => status,
+            Ok(Err(error)) | Err(error) => {
+                anstream::eprintln!("{addr}: {error:#}");
+                return Ok(FAILED);
+            }
+        };
+        anstream::println!("{}", status.as_str_name());
+        Ok(if status == ServingStatus::Serving {
+            SUCCESS
+        } else {
+            DENIED
+        })
+    }
+}

@@ -1,0 +1,86 @@
+//! The gRPC door: `clerkauthz.v1.AuthzService`, health and reflection.
+
+mod convert;
+mod health;
+mod json;
+mod limits;
+mod service;
+mod stats;
+mod status;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+use tonic::{service::Routes, transport::Server};
+
+pub use self::health::{HealthReport, LIVENESS_NAME, SERVICE_NAME};
+pub use self::json::session_json;
+pub use self::service::AuthzDoor;
+pub use self::stats::{CALL_OUTCOMES, CallOutcome, CallStats, Rpc};
+use super::GuardedListener;
+use crate::door::grpc::limits::LimitLayer;
+
+/// The messages and the service as compiled from `proto/`, and clients for tests.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    reason = "generated; documented in proto/"
+)]
+pub mod proto {
+    tonic::include_proto!("clerkauthz.v1");
+
+    /// The compiled protos, for reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] =
+        include_bytes!(concat!(env!("OUT_DIR"), "/clerkauthz.bin"));
+}
+
+/// The largest request in bytes; a batch of 1,000 tokens of 4 KB fits.
+pub const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
+/// Calls that are worked on at once in one connection; further ones wait for the client.
+const MAX_STREAMS_PER_CONNECTION: u32 = 1_000;
+/// The largest header list of a call in bytes; a larger one ends the call.
+const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
+/// Streams that a client has opened and reset and that were not taken up yet; more ends the
+/// connection (CVE-2023-44487).
+const MAX_PENDING_RESETS: usize = 20;
+/// How often a silent connection is asked whether it lives, and how long it has to answer.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Serves until `stop`, then finishes what is in flight.
+pub async fn serve(
+    listener: GuardedListener,
+    door: AuthzDoor,
+    health: Arc<HealthReport>,
+    max_calls: usize,
+    stop: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let calls = door.calls();
+    let mut routes = Routes::builder();
+    routes.add_service(door.into_service());
+    routes.add_service(health.service());
+    // The descriptors are compiled in, and a test serves them.
+    if let (Ok(v1), Ok(v1alpha)) = (reflection().build_v1(), reflection().build_v1alpha()) {
+        routes.add_service(v1).add_service(v1alpha);
+    }
+    Server::builder()
+        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(LimitLayer::new(max_calls, calls))
+        .serve_with_incoming_shutdown(routes.routes().prepare(), listener.into_stream(), stop)
+        .await
+}
+
+/// Keeps `health` true until `stop`.
+pub async fn report_health(health: Arc<HealthReport>, stop: CancellationToken) {
+    health.run(stop).await;
+}

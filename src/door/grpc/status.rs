@@ -1,0 +1,162 @@
+//! Domain outcome → gRPC status and `google.rpc` details: the only place. A new reason does not
+//! compile until it has its code here.
+
+use std::{collections::HashMap, time::Duration};
+
+use prost::Message;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
+
+use crate::{authz::CannotTell, reason::Reason};
+
+/// `google.rpc.ErrorInfo.domain` of every error of ours.
+pub(crate) const DOMAIN: &str = "clerk-authz";
+
+/// When a call that was turned away for load is worth repeating.
+const OVERLOADED_RETRY_AFTER: Duration = Duration::from_millis(100);
+
+const fn code(reason: Reason) -> Code {
+    match reason {
+        Reason::TokenMissing
+        | Reason::TokenMalformed
+        | Reason::TokenTooLarge
+        | Reason::CredentialsAmbiguous
+        | Reason::TokenTypeNotAccepted
+        | Reason::AlgorithmNotAllowed
+        | Reason::KeyUnknown
+        | Reason::SignatureInvalid
+        | Reason::ClaimInvalid
+        | Reason::IssuerMismatch
+        | Reason::AuthorizedPartyMismatch
+        | Reason::AudienceMismatch
+        | Reason::TokenExpired
+        | Reason::TokenNotYetValid
+        | Reason::TokenIssuedInFuture
+        | Reason::SessionPending
+        | Reason::ReverificationRequired => Code::Unauthenticated,
+        Reason::KeysUnavailable => Code::Unavailable,
+        Reason::Overloaded => Code::ResourceExhausted,
+    }
+}
+
+/// A token was denied.
+pub(crate) fn denied(reason: Reason) -> Status {
+    with_reason(reason, None)
+}
+
+/// It cannot be told.
+pub(crate) fn cannot_tell(cannot_tell: CannotTell) -> Status {
+    with_reason(cannot_tell.reason(), Some(cannot_tell.retry_after()))
+}
+
+/// A limit of ours was reached.
+pub(crate) fn overloaded() -> Status {
+    with_reason(Reason::Overloaded, Some(OVERLOADED_RETRY_AFTER))
+}
+
+fn with_reason(reason: Reason, retry_after: Option<Duration>) -> Status {
+    let mut details = ErrorDetails::with_error_info(reason.name(), DOMAIN, HashMap::new());
+    if retry_after.is_some() {
+        details.set_retry_info(retry_after);
+    }
+    Status::with_error_details(
+        code(reason),
+        format!("{reason}: {}", reason.description()),
+        details,
+    )
+}
+
+/// A field of the request that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Violation {
+    /// Its path, such as `requests[3].credential`.
+    pub(crate) field: String,
+    /// What was found, what is expected.
+    pub(crate) description: String,
+}
+
+impl Violation {
+    pub(crate) fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            description: description.into(),
+        }
+    }
+}
+
+/// The request is malformed.
+pub(crate) fn invalid(violations: Vec<Violation>) -> Status {
+    let message = violations
+        .iter()
+        .map(|violation| format!("{}: {}", violation.field, violation.description))
+        .collect::<Vec<_>>()
+        .join("; ");
+    let violations: Vec<FieldViolation> = violations
+        .into_iter()
+        .map(|violation| FieldViolation::new(violation.field, violation.description))
+        .collect();
+    Status::with_error_details(
+        Code::InvalidArgument,
+        message,
+        ErrorDetails::with_bad_request(violations),
+    )
+}
+
+/// A status as a message, its details included, for the results of a batch.
+pub(crate) fn as_message(status: &Status) -> pb::Status {
+    // The details of our own statuses are an encoded `google.rpc.Status`, as gRPC wants them.
+    pb::Status::decode(status.details()).unwrap_or_else(|_| pb::Status {
+        code: status.code() as i32,
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cannot_tell_is_never_unauthenticated_and_says_when_to_retry() {
+        let retry_after = Duration::from_secs(3);
+        let status = cannot_tell(CannotTell::KeysUnavailable { retry_after });
+
+        assert_eq!(status.code(), Code::Unavailable);
+        let details = status.get_error_details();
+        assert_eq!(
+            details.error_info().expect("present").reason,
+            "KEYS_UNAVAILABLE"
+        );
+        assert_eq!(
+            details.retry_info().expect("present").retry_delay,
+            Some(retry_after)
+        );
+    }
+
+    #[test]
+    fn a_status_in_a_batch_keeps_its_details() {
+        let message = as_message(&denied(Reason::TokenExpired));
+        assert_eq!(message.code, Code::Unauthenticated as i32);
+        assert_eq!(message.details.len(), 1);
+    }
+
+    #[test]
+    fn every_proto_reason_is_one_of_ours_and_back() {
+        use crate::door::grpc::proto;
+        for reason in Reason::ALL {
+            let name = format!("REASON_{reason}");
+            assert!(
+                proto::Reason::from_str_name(&name).is_some(),
+                "{name} is not in reason.proto"
+            );
+        }
+        let known = (0..1_000)
+            .filter(|&number| proto::Reason::try_from(number).is_ok())
+            .count();
+        assert_eq!(
+            known,
+            Reason::ALL.len() + 1,
+            "reason.proto has reasons that src/reason.rs lacks"
+        );
+    }
+}

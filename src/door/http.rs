@@ -1,0 +1,87 @@
+//! The HTTP door: `/livez`, `/readyz` and `/metrics`. It never answers questions about tokens.
+
+use std::{future::Future, io, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
+use serde::Serialize;
+
+use super::{GuardedListener, grpc::HealthReport};
+
+/// Writes the metrics as text.
+pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// What the text of the metrics is.
+const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Clone)]
+struct Parts {
+    health: Arc<HealthReport>,
+    metrics: RenderMetrics,
+}
+
+/// Serves until `stop`, then finishes what is in flight.
+pub async fn serve(
+    listener: GuardedListener,
+    health: Arc<HealthReport>,
+    metrics: RenderMetrics,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let router = Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(render_metrics))
+        .with_state(Parts { health, metrics });
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop)
+        .await
+}
+
+async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// What `/readyz` says.
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    draining: bool,
+    /// Names of instances without usable keys.
+    waiting_for_keys: Vec<String>,
+}
+
+async fn readyz(State(parts): State<Parts>) -> impl IntoResponse {
+    let waiting_for_keys: Vec<String> = parts
+        .health
+        .waiting_for()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let draining = parts.health.is_draining();
+    let ready = waiting_for_keys.is_empty() && !draining;
+    let code = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        code,
+        Json(Readiness {
+            ready,
+            draining,
+            waiting_for_keys,
+        }),
+    )
+}
+
+async fn render_metrics(State(parts): State<Parts>) -> impl IntoResponse {
+    (
+        [(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)],
+        (parts.metrics)(),
+    )
+}

@@ -1,0 +1,187 @@
+//! Connections under limits, for both doors.
+
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, Sleep, sleep, sleep_until},
+};
+use tokio_stream::Stream;
+use tonic::transport::server::{Connected, TcpConnectInfo};
+use tracing::warn;
+
+/// How long to wait after an accept failed (no file descriptors left) before the next.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The limits of a listener's connections.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenerLimits {
+    /// How many may be open; a further one is closed at once.
+    pub max_connections: usize,
+    /// How long a connection may stay silent before its first byte; then it is closed.
+    pub first_byte_within: Duration,
+    /// How long a connection may live; `None` is without end.
+    pub max_age: Option<Duration>,
+}
+
+/// A TCP listener whose connections are under limits. Bad connections never end it.
+#[derive(Debug)]
+pub struct GuardedListener {
+    listener: TcpListener,
+    limits: ListenerLimits,
+    permits: Arc<Semaphore>,
+}
+
+impl GuardedListener {
+    /// Binds to `addr`.
+    pub async fn bind(addr: SocketAddr, limits: ListenerLimits) -> io::Result<Self> {
+        let listener = TcpListener::bind(addr).await?;
+        let permits = Arc::new(Semaphore::new(limits.max_connections));
+        Ok(Self {
+            listener,
+            limits,
+            permits,
+        })
+    }
+
+    /// The address that it is bound to.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The next connection that is within the limits.
+    async fn next(&mut self) -> (GuardedStream, SocketAddr) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, peer)) => {
+                    // Over the limit: dropped, and so closed, before anything is read.
+                    let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+                        continue;
+                    };
+                    // Answers are small: they must not wait for more.
+                    if stream.set_nodelay(true).is_ok() {
+                        return (GuardedStream::new(stream, self.limits, permit), peer);
+                    }
+                }
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection; are there file descriptors left?");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// The connections as tonic takes them.
+    pub(super) fn into_stream(self) -> impl Stream<Item = io::Result<GuardedStream>> {
+        futures_util::stream::unfold(self, |mut listener| async move {
+            let (stream, _) = listener.next().await;
+            Some((Ok(stream), listener))
+        })
+    }
+}
+
+impl axum::serve::Listener for GuardedListener {
+    type Io = GuardedStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (GuardedStream, SocketAddr) {
+        self.next().await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// A connection that ends at its limits.
+#[derive(Debug)]
+pub struct GuardedStream {
+    stream: TcpStream,
+    /// When the connection must have sent something, while it has not; then when it ends.
+    deadline: Option<Pin<Box<Sleep>>>,
+    ends_at: Option<Instant>,
+    has_read: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl GuardedStream {
+    fn new(stream: TcpStream, limits: ListenerLimits, permit: OwnedSemaphorePermit) -> Self {
+        let now = Instant::now();
+        Self {
+            stream,
+            deadline: Some(Box::pin(sleep_until(now + limits.first_byte_within))),
+            ends_at: limits.max_age.map(|age| now + age),
+            has_read: false,
+            _permit: permit,
+        }
+    }
+}
+
+impl AsyncRead for GuardedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let filled = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if read.is_ready() && !self.has_read && buffer.filled().len() > filled {
+            self.has_read = true;
+            self.deadline = self.ends_at.map(|at| Box::pin(sleep_until(at)));
+        }
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
+    }
+}
+
+impl AsyncWrite for GuardedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Connected for GuardedStream {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        self.stream.connect_info()
+    }
+}

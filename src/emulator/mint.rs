@@ -1,0 +1,409 @@
+//! Tokens as Clerk makes them, good and bad.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use thiserror::Error;
+
+use super::{
+    signing_key::SigningKey,
+    world::{InstanceSeed, OrganizationSeed, UserSeed},
+};
+use crate::identity::Timestamp;
+
+/// Which type of token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A session token, version 2.
+    #[default]
+    Session,
+    /// A session token, version 1.
+    SessionV1,
+    /// A token from a JWT template.
+    Template,
+    /// A machine-to-machine token.
+    M2m,
+    /// An OAuth access token.
+    Oauth,
+    /// The payload of a handshake.
+    Handshake,
+}
+
+/// Minutes since the first and the second factor were verified; -1 for never.
+pub type FactorAges = [i64; 2];
+
+/// What a token is to be. Without anything else: a good session token of the first user.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokenSpec {
+    /// Which type.
+    pub kind: Kind,
+    /// The user; without it the first of the instance.
+    pub user: Option<String>,
+    /// The active organization, by id or slug; without it none.
+    pub organization: Option<String>,
+    /// Seconds from now to `iat`; negative is the past.
+    pub issued_in_seconds: i64,
+    /// Seconds from `iat` to `exp`; 60 where absent, as at Clerk.
+    pub lifetime_seconds: Option<i64>,
+    /// Expired a minute ago.
+    pub expired: bool,
+    /// `nbf` in an hour.
+    pub not_yet_valid: bool,
+    /// The session has tasks to finish (`sts`).
+    pub pending: bool,
+    /// Who acts in place of the user (`act`).
+    pub impersonated_by: Option<String>,
+    /// `fva`; `[0, -1]` where absent.
+    pub factor_ages: Option<FactorAges>,
+    /// `azp`; the instance's where absent, none where empty.
+    pub authorized_party: Option<String>,
+    /// `aud`.
+    pub audience: Option<Value>,
+    /// `sid`; made up where absent.
+    pub session: Option<String>,
+    /// Claims on top of everything; `null` takes a claim away.
+    pub claims: Map<String, Value>,
+    /// Header parameters on top of everything; `null` takes one away.
+    pub header: Map<String, Value>,
+    /// Signed with a stranger's key under the right `kid`.
+    pub forged: bool,
+}
+
+/// A token that cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum MintError {
+    /// No such user.
+    #[error("user: no {user:?}; there are {known}")]
+    UnknownUser {
+        /// Who was asked for.
+        user: String,
+        /// Who is there.
+        known: String,
+    },
+    /// No such organization.
+    #[error("organization: no {organization:?}; there are {known}")]
+    UnknownOrganization {
+        /// Which was asked for.
+        organization: String,
+        /// Which are there.
+        known: String,
+    },
+    /// The user is not in the organization.
+    #[error("organization: {user} is not a member of {organization}")]
+    NotAMember {
+        /// Who.
+        user: String,
+        /// Of which.
+        organization: String,
+    },
+    /// Every key was removed, or none can be made.
+    #[error("there is no key to sign with; rotate to make one")]
+    NoKey,
+}
+
+impl TokenSpec {
+    /// A good session token of `user`.
+    pub fn session(user: &str) -> Self {
+        Self {
+            user: Some(user.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// In this organization.
+    pub fn in_organization(mut self, organization: &str) -> Self {
+        self.organization = Some(organization.to_owned());
+        self
+    }
+
+    /// With this claim on top.
+    pub fn with_claim(mut self, name: &str, value: Value) -> Self {
+        self.claims.insert(name.to_owned(), value);
+        self
+    }
+
+    /// With this header parameter on top.
+    pub fn with_header(mut self, name: &str, value: Value) -> Self {
+        self.header.insert(name.to_owned(), value);
+        self
+    }
+}
+
+/// `cat` of the types that have one.
+const fn category(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Session | Kind::SessionV1 | Kind::Handshake => Some("cl_B7d4PD111AAA"),
+        Kind::Template => Some("cl_B7d4PD222AAA"),
+        Kind::M2m => Some("cl_B7d4PD333AAA"),
+        Kind::Oauth => None,
+    }
+}
+
+pub(super) fn mint(
+    spec: &TokenSpec,
+    instance: &InstanceSeed,
+    issuer: &str,
+    key: &SigningKey,
+    now: Timestamp,
+) -> Result<String, MintError> {
+    let mut header = Map::new();
+    header.insert("alg".into(), json!("RS256"));
+    if let Some(category) = category(spec.kind) {
+        header.insert("cat".into(), json!(category));
+    }
+    header.insert("kid".into(), json!(key.key_id()));
+    header.insert(
+        "typ".into(),
+        json!(if spec.kind == Kind::Oauth {
+            "at+jwt"
+        } else {
+            "JWT"
+        }),
+    );
+    overlay(&mut header, &spec.header);
+    let mut payload = payload(spec, instance, issuer, now)?;
+    overlay(&mut payload, &spec.claims);
+    key.sign(&Value::Object(header), &Value::Object(payload))
+        .ok_or(MintError::NoKey)
+}
+
+fn overlay(base: &mut Map<String, Value>, changes: &Map<String, Value>) {
+    for (name, value) in changes {
+        if value.is_null() {
+            base.remove(name);
+        } else {
+            base.insert(name.clone(), value.clone());
+        }
+    }
+}
+
+fn payload(
+    spec: &TokenSpec,
+    instance: &InstanceSeed,
+    issuer: &str,
+    now: Timestamp,
+) -> Result<Map<String, Value>, MintError> {
+    let lifetime = spec.lifetime_seconds.unwrap_or(60);
+    let issued_at =
+        now.unix_seconds() + spec.issued_in_seconds - if spec.expired { lifetime + 60 } else { 0 };
+    let not_before = if spec.not_yet_valid {
+        now.unix_seconds() + 3_600
+    } else {
+        issued_at - 10
+    };
+    let mut claims = Map::new();
+    let mut set = |name: &str, value: Value| {
+        claims.insert(name.to_owned(), value);
+    };
+    if spec.kind == Kind::Handshake {
+        set("handshake", json!([]));
+        return Ok(claims);
+    }
+    set("iss", json!(issuer));
+    set("iat", json!(issued_at));
+    set("nbf", json!(not_before));
+    set("exp", json!(issued_at + lifetime));
+    if let Some(audience) = &spec.audience {
+        set("aud", audience.clone());
+    }
+    match spec.kind {
+        Kind::M2m => {
+            set("sub", json!("mch_emulator"));
+            set("jti", json!(format!("mt_{}", random_id())));
+            set("scopes", json!("mch_other"));
+            return Ok(claims);
+        }
+        Kind::Oauth => {
+            set("sub", json!(user(spec, instance)?.id));
+            set("jti", json!(format!("oat_{}", random_id())));
+            set("client_id", json!("client_emulator"));
+            set("scp", json!(["profile", "email"]));
+            return Ok(claims);
+        }
+        Kind::Template => {
+            set("sub", json!(user(spec, instance)?.id));
+            set("jti", json!(random_id()));
+            return Ok(claims);
+        }
+        Kind::Session | Kind::SessionV1 | Kind::Handshake => {}
+    }
+    let user = user(spec, instance)?;
+    set("sub", json!(user.id));
+    let session = spec.session.clone();
+    set(
+        "sid",
+        json!(session.unwrap_or_else(|| format!("sess_{}", random_id()))),
+    );
+    set("fva", json!(spec.factor_ages.unwrap_or([0, -1])));
+    set(
+        "sts",
+        json!(if spec.pending { "pending" } else { "active" }),
+    );
+    let party = spec
+        .authorized_party
+        .as_deref()
+        .unwrap_or(&instance.authorized_party);
+    if !party.is_empty() {
+        set("azp", json!(party));
+    }
+    if let Some(actor) = &spec.impersonated_by {
+        set(
+            "act",
+            json!({ "iss": "https://dashboard.clerk.com", "sid": "sess_actor", "sub": actor }),
+        );
+    }
+    let organization = organization(spec, instance, user)?;
+    if spec.kind == Kind::SessionV1 {
+        if let Some((organization, role)) = organization {
+            set("org_id", json!(organization.id));
+            set("org_slug", json!(organization.slug));
+            set("org_role", json!(format!("org:{role}")));
+            set("org_permissions", json!(organization.roles.get(role)));
+        }
+        return Ok(claims);
+    }
+    set("v", json!(2));
+    set("jti", json!(random_id()));
+    let scoped = |scope: &str, slugs: &[String]| {
+        slugs
+            .iter()
+            .map(|slug| format!("{scope}:{slug}"))
+            .collect::<Vec<_>>()
+    };
+    let mut features = Vec::new();
+    let mut plans = scoped("u", &user.plans);
+    if let Some((organization, role)) = organization {
+        features = scoped("o", &organization.features);
+        plans = scoped("o", &organization.plans);
+        set("o", organization_claim(organization, role));
+    }
+    features.extend(scoped("u", &user.features));
+    set("fea", json!(features.join(",")));
+    set("pla", json!(plans.join(",")));
+    Ok(claims)
+}
+
+fn user<'a>(spec: &TokenSpec, instance: &'a InstanceSeed) -> Result<&'a UserSeed, MintError> {
+    let found = match &spec.user {
+        Some(id) => instance.user(id),
+        None => instance.users.first(),
+    };
+    found.ok_or_else(|| MintError::UnknownUser {
+        user: spec.user.clone().unwrap_or_default(),
+        known: instance
+            .users
+            .iter()
+            .map(|user| &*user.id)
+            .collect::<Vec<_>>()
+            .join(", "),
+    })
+}
+
+fn organization<'a>(
+    spec: &TokenSpec,
+    instance: &'a InstanceSeed,
+    user: &UserSeed,
+) -> Result<Option<(&'a OrganizationSeed, &'a str)>, MintError> {
+    let Some(id) = &spec.organization else {
+        return Ok(None);
+    };
+    let organization = instance
+        .organization(id)
+        .ok_or_else(|| MintError::UnknownOrganization {
+            organization: id.clone(),
+            known: instance
+                .organizations
+                .iter()
+                .map(|o| &*o.id)
+                .collect::<Vec<_>>()
+                .join(", "),
+        })?;
+    let role = organization
+        .role_of(&user.id)
+        .ok_or_else(|| MintError::NotAMember {
+            user: user.id.clone(),
+            organization: organization.id.clone(),
+        })?;
+    Ok(Some((organization, role)))
+}
+
+/// `o`: distinct permission names, and for each feature a mask of those that it has.
+fn organization_claim(organization: &OrganizationSeed, role: &str) -> Value {
+    let granted: Vec<(&str, &str)> = organization
+        .roles
+        .get(role)
+        .into_iter()
+        .flatten()
+        .filter_map(|permission| permission.strip_prefix("org:")?.split_once(':'))
+        .collect();
+    let mut names: Vec<&str> = Vec::new();
+    for (_, name) in &granted {
+        if !names.contains(name) {
+            names.push(name);
+        }
+    }
+    let masks: Vec<String> = organization
+        .features
+        .iter()
+        .map(|feature| {
+            let bits: Vec<bool> = names
+                .iter()
+                .map(|name| granted.contains(&(feature.as_str(), name)))
+                .collect();
+            decimal(&bits)
+        })
+        .collect();
+    json!({
+        "id": organization.id, "slg": organization.slug, "rol": role,
+        "per": names.join(","), "fpm": masks.join(","),
+    })
+}
+
+/// A number of any length from its bits, the least first.
+fn decimal(bits: &[bool]) -> String {
+    let mut digits = vec![0_u8];
+    for &bit in bits.iter().rev() {
+        let mut carry = u8::from(bit);
+        for digit in &mut digits {
+            let doubled = *digit * 2 + carry;
+            *digit = doubled % 10;
+            carry = doubled / 10;
+        }
+        if carry > 0 {
+            digits.push(carry);
+        }
+    }
+    digits
+        .iter()
+        .rev()
+        .map(|digit| char::from(b'0' + digit))
+        .collect()
+}
+
+/// Letters and digits, as Clerk's ids have after their prefix; unique, not secret.
+fn random_id() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    (0..2)
+        .map(|part| format!("{:016x}", RandomState::new().hash_one(part)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use num_bigint::BigUint;
+
+    use super::*;
+
+    #[test]
+    fn masks_are_exact_at_any_length() {
+        for width in 0..200 {
+            let bits: Vec<bool> = (0..width).map(|i| i % 3 == 0 || i == 53).collect();
+            let mut expected = BigUint::ZERO;
+            for (position, &bit) in bits.iter().enumerate() {
+                expected.set_bit(position as u64, bit);
+            }
+            assert_eq!(decimal(&bits), expected.to_string(), "{width}");
+        }
+    }
+}

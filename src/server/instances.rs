@@ -1,0 +1,223 @@
+//! The instances of the settings, each with its running keyring; replaced by reload.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info};
+
+use crate::{
+    authz::{Instance, Instances, Verifier},
+    clerk::HttpJwksSource,
+    keys::{Clock, JwksSource, Keyring, RefreshSettings, Snapshot, VerifyingKey},
+    settings::{self, InstanceSettings, KeySource, KeysSettings, Problem, Problems, Settings},
+};
+
+/// How often the instances' file is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Makes instances from settings. One that did not change stays the very same, with its keys and
+/// its cached tokens.
+pub(super) struct InstanceSet {
+    keys: KeysSettings,
+    state_dir: Option<PathBuf>,
+    clock: Clock,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    members: Vec<Member>,
+    /// In place of every instance's own source.
+    source: Option<Arc<dyn JwksSource>>,
+}
+
+struct Member {
+    settings: InstanceSettings,
+    instance: Arc<Instance>,
+    /// Ends its keyring.
+    stop: CancellationToken,
+}
+
+impl InstanceSet {
+    pub(super) fn new(
+        settings: &Settings,
+        clock: Clock,
+        stop: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self {
+            keys: settings.keys.clone(),
+            state_dir: settings.state_dir.clone(),
+            clock,
+            stop,
+            tasks,
+            members: Vec::new(),
+            source: None,
+        }
+    }
+
+    /// Takes every instance's keys from `source`, and leaves snapshots aside.
+    pub(super) fn with_source(mut self, source: Arc<dyn JwksSource>) -> Self {
+        self.source = Some(source);
+        self.state_dir = None;
+        self
+    }
+
+    /// Makes the set what `wanted` says; when it fails nothing has changed.
+    pub(super) fn apply(&mut self, wanted: &[InstanceSettings]) -> Result<Instances, Problems> {
+        let mut members = Vec::with_capacity(wanted.len());
+        let mut problems = Vec::new();
+        for settings in wanted {
+            let kept = self
+                .members
+                .iter()
+                .position(|member| member.settings.same_as(settings));
+            match kept {
+                Some(index) => members.push(self.members[index].share()),
+                None => match self.member(settings) {
+                    Ok(member) => members.push(member),
+                    Err(problem) => problems.push(problem),
+                },
+            }
+        }
+        let all = members
+            .iter()
+            .map(|member| Arc::clone(&member.instance))
+            .collect();
+        let instances = match (Instances::new(all), problems.is_empty()) {
+            (Ok(instances), true) => instances,
+            (Ok(_), false) => return Err(Problems::new(problems)),
+            (Err(duplicate), _) => {
+                problems.push(Problem::new("CLERK_AUTHZ_INSTANCES", duplicate.to_string()));
+                return Err(Problems::new(problems));
+            }
+        };
+        for old in &self.members {
+            if !members
+                .iter()
+                .any(|member| Arc::ptr_eq(&member.instance, &old.instance))
+            {
+                info!(instance = %old.instance.name, "instance removed or replaced");
+                old.stop.cancel();
+            }
+        }
+        for new in &members {
+            if !self
+                .members
+                .iter()
+                .any(|old| Arc::ptr_eq(&old.instance, &new.instance))
+            {
+                let keyring = Arc::clone(&new.instance.keyring);
+                self.tasks.spawn(keyring.run(new.stop.clone()));
+                info!(instance = %new.instance.name, issuer = %new.instance.issuer, "instance added");
+            }
+        }
+        self.members = members;
+        Ok(instances)
+    }
+
+    fn member(&self, settings: &InstanceSettings) -> Result<Member, Problem> {
+        let instance = Instance {
+            name: settings.name.clone(),
+            issuer: settings.issuer.clone(),
+            publishable_key: settings.publishable_key.clone(),
+            authorized_parties: settings.authorized_parties.clone(),
+            audiences: settings.audiences.clone(),
+            keyring: Arc::new(self.keyring(settings)?),
+        };
+        Ok(Member {
+            settings: settings.clone(),
+            instance: Arc::new(instance),
+            stop: self.stop.child_token(),
+        })
+    }
+
+    fn keyring(&self, settings: &InstanceSettings) -> Result<Keyring, Problem> {
+        let name = &settings.name;
+        if let Some(source) = &self.source {
+            let source = Arc::clone(source);
+            return Ok(Keyring::refreshed(
+                source,
+                self.refresh(),
+                None,
+                Arc::clone(&self.clock),
+            ));
+        }
+        match &settings.keys {
+            KeySource::Pinned(pem) => {
+                let key = VerifyingKey::from_pem(pem).map_err(|error| {
+                    Problem::new(
+                        "CLERK_JWT_KEY",
+                        format!("of instance \"{name}\" cannot be used: {error}"),
+                    )
+                })?;
+                Ok(Keyring::pinned(key))
+            }
+            KeySource::Jwks { url, authorization } => {
+                let source =
+                    HttpJwksSource::new(url.clone(), authorization.clone()).map_err(|error| {
+                        Problem::new(
+                            "CLERK_AUTHZ_JWKS_URL",
+                            format!("of instance \"{name}\" cannot be used: {error}"),
+                        )
+                    })?;
+                let snapshot = self.state_dir.as_ref().map(|directory| {
+                    Snapshot::new(directory.clone(), name, settings.issuer.clone())
+                });
+                Ok(Keyring::refreshed(
+                    Arc::new(source),
+                    self.refresh(),
+                    snapshot,
+                    Arc::clone(&self.clock),
+                ))
+            }
+        }
+    }
+
+    fn refresh(&self) -> RefreshSettings {
+        RefreshSettings {
+            refresh: self.keys.refresh,
+            cooldown: self.keys.cooldown,
+            max_staleness: self.keys.max_staleness,
+            ..RefreshSettings::default()
+        }
+    }
+
+    /// Looks at the file until the stop, and applies it when it has changed. A file that is wrong
+    /// changes nothing.
+    pub(super) async fn reload_on_change(mut self, file: PathBuf, verifier: Arc<Verifier>) {
+        let mut last = tokio::fs::read(&file).await.ok();
+        loop {
+            tokio::select! {
+                () = sleep(LOOK_INTERVAL) => {}
+                () = self.stop.cancelled() => return,
+            }
+            let Ok(now) = tokio::fs::read(&file).await else {
+                continue;
+            };
+            if last.as_ref() == Some(&now) {
+                continue;
+            }
+            last = Some(now);
+            let loaded = settings::load_instances(&file);
+            match loaded.and_then(|wanted| self.apply(&wanted)) {
+                Ok(instances) => {
+                    verifier.set_instances(instances);
+                    info!(file = %file.display(), "instances reloaded");
+                }
+                Err(problems) => error!(
+                    file = %file.display(), %problems,
+                    "the instances' file is wrong; the instances stay as they were"
+                ),
+            }
+        }
+    }
+}
+
+impl Member {
+    fn share(&self) -> Self {
+        Self {
+            settings: self.settings.clone(),
+            instance: Arc::clone(&self.instance),
+            stop: self.stop.clone(),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Brings the rooms' counters together when metrics are asked for.
+
+use std::{fmt, sync::Arc};
+
+use crate::{
+    authz::{Instance, Verifier},
+    door::grpc::{CallOutcome, CallStats, Rpc},
+    identity::Timestamp,
+    keys::{Clock, KeyringStats},
+    telemetry::metrics::{self as catalogue, Metric, Source, Writer},
+};
+
+pub(super) fn source(verifier: Arc<Verifier>, calls: Arc<CallStats>, clock: Clock) -> Source {
+    Box::new(move |writer| {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        writer.write(catalogue::BUILD_INFO, [([version], 1.0)])?;
+        write_calls(writer, &calls)?;
+        write_verifier(writer, &verifier)?;
+        write_keys(writer, verifier.instances().all(), clock())
+    })
+}
+
+/// Counters above 2^53 lose their last digits; they are for rates.
+const fn number(count: u64) -> f64 {
+    count as f64
+}
+
+fn write_calls(writer: &mut Writer<'_>, calls: &CallStats) -> fmt::Result {
+    let answers = Rpc::ALL.into_iter().flat_map(|rpc| {
+        CallOutcome::all().map(move |outcome| {
+            let labels = [rpc.name().to_owned(), outcome.name().to_owned()];
+            (labels, number(calls.answered(rpc, outcome)))
+        })
+    });
+    writer.write(catalogue::ANSWERS, answers)?;
+    writer.write_one(catalogue::CALLS_IN_FLIGHT, number(calls.in_flight()))?;
+    writer.write_one(catalogue::CALLS_SHED, number(calls.shed()))
+}
+
+fn write_verifier(writer: &mut Writer<'_>, verifier: &Verifier) -> fmt::Result {
+    let stats = verifier.stats();
+    writer.write_one(catalogue::SIGNATURES, number(stats.signatures))?;
+    writer.write_one(
+        catalogue::FEATURES_OUT_OF_ORDER,
+        number(stats.features_out_of_order),
+    )?;
+    writer.write_one(catalogue::TOKEN_CACHE_HITS, number(stats.cache.hits))?;
+    writer.write_one(catalogue::TOKEN_CACHE_MISSES, number(stats.cache.misses))?;
+    writer.write_one(
+        catalogue::TOKEN_CACHE_EVICTIONS,
+        number(stats.cache.evictions),
+    )?;
+    writer.write_one(catalogue::TOKEN_CACHE_ENTRIES, number(stats.cache.entries))?;
+    writer.write_one(catalogue::TOKEN_CACHE_BYTES, number(stats.cache.bytes))
+}
+
+fn write_keys(writer: &mut Writer<'_>, instances: &[Arc<Instance>], now: Timestamp) -> fmt::Result {
+    let all: Vec<(String, bool, KeyringStats)> = instances
+        .iter()
+        .map(|instance| {
+            let keyring = &instance.keyring;
+            (
+                instance.name.to_string(),
+                keyring.is_usable(now),
+                keyring.stats(now),
+            )
+        })
+        .collect();
+    let mut each = |metric: Metric, value: fn(&KeyringStats) -> Option<f64>| {
+        let values = all
+            .iter()
+            .filter_map(|(name, _, stats)| Some(([name.clone()], value(stats)?)));
+        writer.write(metric, values)
+    };
+    each(catalogue::KEYS, |stats| Some(number(stats.keys)))?;
+    each(catalogue::KEYS_AGE, |stats| {
+        stats.age.map(|age| age.as_secs_f64())
+    })?;
+    each(catalogue::KEYS_LAST_SUCCESS, |stats| {
+        stats
+            .last_success
+            .map(|at| at.unix_millis() as f64 / 1_000.0)
+    })?;
+    each(catalogue::KEYS_FETCHES_REFUSED, |stats| {
+        Some(number(stats.refused_fetches))
+    })?;
+    each(catalogue::KEYS_SNAPSHOT_FAILURES, |stats| {
+        Some(number(stats.snapshot_failures))
+    })?;
+    let usable = all
+        .iter()
+        .map(|(name, usable, _)| ([name.clone()], f64::from(u8::from(*usable))));
+    writer.write(catalogue::KEYS_USABLE, usable)?;
+    let fetches = all.iter().flat_map(|(name, _, stats)| {
+        stats.fetches.iter().map(move |(outcome, count)| {
+            ([name.clone(), outcome.name().to_owned()], number(*count))
+        })
+    });
+    writer.write(catalogue::KEYS_FETCHES, fetches)?;
+    let ignored = all.iter().flat_map(|(name, _, stats)| {
+        stats
+            .ignored
+            .iter()
+            .map(move |(cause, count)| ([name.clone(), cause.name().to_owned()], number(*count)))
+    });
+    writer.write(catalogue::KEYS_IGNORED, ignored)
+}

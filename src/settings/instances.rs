@@ -1,0 +1,362 @@
+//! One instance from the variables, or several from a file.
+
+use std::{fs, path::Path};
+
+use secrecy::SecretString;
+use serde::Deserialize;
+use url::Url;
+
+use super::{
+    InstanceSettings, KeySource, Problem, Problems, masked, secret_key_environment, value,
+    variables::Raw,
+};
+use crate::identity::{InstanceName, Issuer, PublishableKey};
+
+/// The most instances in a file.
+const MAX_INSTANCES: usize = 1_000;
+
+/// What is said of an instance, wherever it is said. Each problem names its own subject.
+struct Said {
+    name: InstanceName,
+    publishable_key: Option<String>,
+    issuer: Option<String>,
+    jwks_url: Option<String>,
+    api_url: String,
+    secret_key: Option<String>,
+    jwt_key: Option<String>,
+    authorized_parties: Vec<String>,
+    audiences: Vec<String>,
+}
+
+/// How the settings of an instance are called where they were said.
+struct Names {
+    publishable_key: String,
+    issuer: String,
+    jwks_url: String,
+    api_url: String,
+    secret_key: String,
+    authorized_parties: String,
+}
+
+pub(super) fn from_variables(raw: &Raw, problems: &mut Vec<Problem>) -> Option<InstanceSettings> {
+    let said = Said {
+        name: InstanceName::default_instance(),
+        publishable_key: raw.text("CLERK_PUBLISHABLE_KEY"),
+        issuer: raw.text("CLERK_AUTHZ_ISSUER"),
+        jwks_url: raw.text("CLERK_AUTHZ_JWKS_URL"),
+        api_url: raw.text("CLERK_API_URL").unwrap_or_default(),
+        secret_key: raw.text("CLERK_SECRET_KEY"),
+        jwt_key: raw.text("CLERK_JWT_KEY"),
+        authorized_parties: raw
+            .text("CLERK_AUTHORIZED_PARTIES")
+            .map_or(vec![], |t| value::list(&t)),
+        audiences: raw
+            .text("CLERK_AUDIENCES")
+            .map_or(vec![], |t| value::list(&t)),
+    };
+    let names = Names {
+        publishable_key: raw.subject("CLERK_PUBLISHABLE_KEY"),
+        issuer: raw.subject("CLERK_AUTHZ_ISSUER"),
+        jwks_url: raw.subject("CLERK_AUTHZ_JWKS_URL"),
+        api_url: raw.subject("CLERK_API_URL"),
+        secret_key: raw.subject("CLERK_SECRET_KEY"),
+        authorized_parties: raw.subject("CLERK_AUTHORIZED_PARTIES"),
+    };
+    check(said, &names, problems)
+}
+
+fn check(said: Said, names: &Names, problems: &mut Vec<Problem>) -> Option<InstanceSettings> {
+    let before = problems.len();
+    let mut wrong = |subject: &str, text: String| problems.push(Problem::new(subject, text));
+
+    let publishable_key = said.publishable_key.as_deref().and_then(|text| {
+        text.parse::<PublishableKey>()
+            .map_err(|error| wrong(&names.publishable_key, format!("is {text:?}: {error}")))
+            .ok()
+    });
+    for party in &said.authorized_parties {
+        if !value::is_origin(party) {
+            wrong(
+                &names.authorized_parties,
+                format!(
+                    "has {party:?}; expected an origin such as \"https://app.example.com\": scheme, \
+                     host and port in lower case, without a path, a slash at the end or a wildcard"
+                ),
+            );
+        }
+    }
+    if let Some(secret) = &said.secret_key {
+        let kind = secret_key_environment(secret);
+        match (kind, &publishable_key) {
+            (None, _) => wrong(
+                &names.secret_key,
+                format!(
+                    "is {:?}; expected a key that starts with sk_test_ or sk_live_",
+                    masked(secret)
+                ),
+            ),
+            (Some(kind), Some(key)) if kind != key.environment() => wrong(
+                &names.secret_key,
+                format!(
+                    "is a {kind} key, but {} is a {} key; take both from one instance",
+                    names.publishable_key,
+                    key.environment()
+                ),
+            ),
+            (Some(_), _) => {}
+        }
+    }
+    let issuer = issuer(&said, publishable_key.as_ref(), names, &mut wrong);
+    let keys = key_source(&said, publishable_key.as_ref(), names, &mut wrong);
+    if problems.len() > before {
+        return None;
+    }
+    Some(InstanceSettings {
+        name: said.name,
+        issuer: issuer?,
+        publishable_key,
+        keys: keys?,
+        authorized_parties: said.authorized_parties,
+        audiences: said.audiences,
+    })
+}
+
+fn issuer(
+    said: &Said,
+    publishable_key: Option<&PublishableKey>,
+    names: &Names,
+    wrong: &mut impl FnMut(&str, String),
+) -> Option<Issuer> {
+    let Some(text) = &said.issuer else {
+        if publishable_key.is_none() && said.publishable_key.is_none() {
+            wrong(
+                &names.publishable_key,
+                format!(
+                    "is not set; set it (Clerk dashboard, \"API keys\"), or {} to the Frontend API \
+                     address",
+                    names.issuer
+                ),
+            );
+        }
+        return publishable_key.and_then(PublishableKey::issuer);
+    };
+    let Ok(issuer) = text.parse::<Issuer>() else {
+        wrong(
+            &names.issuer,
+            format!(
+                "is {text:?}; expected an address such as \"https://clerk.example.com\", without a \
+                 path or a slash at the end"
+            ),
+        );
+        return None;
+    };
+    if !Url::parse(text).is_ok_and(|url| value::is_safe(&url)) {
+        wrong(
+            &names.issuer,
+            format!("is {text:?}; expected https, but for a host of this machine"),
+        );
+    }
+    if let Some(key) = publishable_key
+        && issuer.host() != key.frontend_api_host()
+    {
+        wrong(
+            &names.issuer,
+            format!(
+                "is {text:?}, but {} is of {:?}; take both from one instance",
+                names.publishable_key,
+                key.frontend_api_host()
+            ),
+        );
+    }
+    Some(issuer)
+}
+
+/// What is pinned beats an address, an address beats the Backend API, that beats the Frontend API.
+fn key_source(
+    said: &Said,
+    publishable_key: Option<&PublishableKey>,
+    names: &Names,
+    wrong: &mut impl FnMut(&str, String),
+) -> Option<KeySource> {
+    if let Some(pem) = &said.jwt_key {
+        return Some(KeySource::Pinned(pem.clone()));
+    }
+    let (subject, text, authorization) = if let Some(url) = &said.jwks_url {
+        (&names.jwks_url, url.clone(), None)
+    } else if let Some(secret) = &said.secret_key {
+        let url = format!("{}/v1/jwks", said.api_url.trim_end_matches('/'));
+        (
+            &names.api_url,
+            url,
+            Some(SecretString::from(secret.clone())),
+        )
+    } else if let Some(issuer) = said
+        .issuer
+        .clone()
+        .or_else(|| publishable_key.map(|key| format!("https://{}", key.frontend_api_host())))
+    {
+        (
+            &names.issuer,
+            format!("{issuer}/.well-known/jwks.json"),
+            None,
+        )
+    } else {
+        // No issuer either: reported there.
+        return None;
+    };
+    match Url::parse(&text) {
+        Ok(url) if value::is_safe(&url) => Some(KeySource::Jwks { url, authorization }),
+        Ok(_) => {
+            // Of an issuer it was said already.
+            if *subject != names.issuer {
+                wrong(
+                    subject,
+                    format!("leads to {text:?}; expected https, but for a host of this machine"),
+                );
+            }
+            None
+        }
+        Err(error) => {
+            if *subject != names.issuer {
+                wrong(
+                    subject,
+                    format!("leads to {text:?}; expected an address: {error}"),
+                );
+            }
+            None
+        }
+    }
+}
+
+/// The file as it stands.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    instance: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    publishable_key: Option<String>,
+    issuer: Option<String>,
+    jwks_url: Option<String>,
+    api_url: Option<String>,
+    secret_key_file: Option<String>,
+    jwt_key: Option<String>,
+    #[serde(default)]
+    authorized_parties: Vec<String>,
+    #[serde(default)]
+    audiences: Vec<String>,
+}
+
+/// Reads a file with several instances; all problems come back at once.
+pub fn load_instances(path: &Path) -> Result<Vec<InstanceSettings>, Problems> {
+    let shown = path.display();
+    let one = |text: String| {
+        Err(Problems::new(vec![Problem::new(
+            "CLERK_AUTHZ_INSTANCES",
+            text,
+        )]))
+    };
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => return one(format!("is \"{shown}\"; the file cannot be read: {error}")),
+    };
+    let file: File = match toml::from_str(&text) {
+        Ok(file) => file,
+        // The message says line, column and what is expected.
+        Err(error) => return one(format!("is \"{shown}\"; {}", error.to_string().trim_end())),
+    };
+    if !(1..=MAX_INSTANCES).contains(&file.instance.len()) {
+        let count = file.instance.len();
+        return one(format!(
+            "is \"{shown}\" with {count} instances; expected 1 to {MAX_INSTANCES}"
+        ));
+    }
+    let mut problems = Vec::new();
+    let mut instances: Vec<InstanceSettings> = Vec::with_capacity(file.instance.len());
+    for entry in file.instance {
+        let at = format!("{shown}: instance {:?}:", entry.name);
+        let Some(instance) = entry.check(&at, &mut problems) else {
+            continue;
+        };
+        if let Some(other) = instances.iter().find(|other| other.name == instance.name) {
+            problems.push(Problem::new(
+                &at,
+                format!("has the name of another: {:?}", other.name.as_str()),
+            ));
+        }
+        if let Some(other) = instances
+            .iter()
+            .find(|other| other.issuer == instance.issuer)
+        {
+            problems.push(Problem::new(
+                &at,
+                format!(
+                    "has the issuer of instance {:?}, {}",
+                    other.name.as_str(),
+                    instance.issuer
+                ),
+            ));
+        }
+        instances.push(instance);
+    }
+    if problems.is_empty() {
+        Ok(instances)
+    } else {
+        Err(Problems::new(problems))
+    }
+}
+
+impl Entry {
+    fn check(self, at: &str, problems: &mut Vec<Problem>) -> Option<InstanceSettings> {
+        let name = self
+            .name
+            .parse()
+            .map_err(|error| problems.push(Problem::new(at, format!("name: {error}"))))
+            .ok();
+        let secret_key = self
+            .secret_key_file
+            .map(|file| match fs::read_to_string(&file) {
+                Ok(text) if !text.trim().is_empty() => text.trim().to_owned(),
+                Ok(_) => {
+                    problems.push(Problem::new(
+                        at,
+                        format!("secret_key_file is {file:?}; it is empty"),
+                    ));
+                    String::new()
+                }
+                Err(error) => {
+                    let text = format!("secret_key_file is {file:?}; it cannot be read: {error}");
+                    problems.push(Problem::new(at, text));
+                    String::new()
+                }
+            });
+        let called = |name: &str| format!("{at} {name}");
+        let names = Names {
+            publishable_key: called("publishable_key"),
+            issuer: called("issuer"),
+            jwks_url: called("jwks_url"),
+            api_url: called("api_url"),
+            secret_key: called("secret_key_file"),
+            authorized_parties: called("authorized_parties"),
+        };
+        let said = Said {
+            name: name?,
+            publishable_key: self.publishable_key,
+            issuer: self.issuer,
+            jwks_url: self.jwks_url,
+            api_url: self
+                .api_url
+                .unwrap_or_else(|| "https://api.clerk.com".to_owned()),
+            secret_key: secret_key.filter(|secret| !secret.is_empty()),
+            jwt_key: self.jwt_key,
+            authorized_parties: self.authorized_parties,
+            audiences: self.audiences,
+        };
+        check(said, &names, problems)
+    }
+}

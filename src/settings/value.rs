@@ -1,0 +1,71 @@
+//! Texts → values with units.
+
+use std::time::Duration;
+
+use url::{Host, Url};
+
+/// A duration with a unit.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    humantime::parse_duration(text).ok()
+}
+
+/// A duration as people write it.
+pub(super) fn shown(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+/// A size in bytes: `0`, or a number with a unit.
+pub(super) fn bytes(text: &str) -> Option<u64> {
+    const UNITS: [(&str, u64); 7] = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("kB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("B", 1),
+    ];
+    if text == "0" {
+        return Some(0);
+    }
+    let (number, factor) = UNITS
+        .iter()
+        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)))?;
+    let number = number.trim_end();
+    if !number.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+/// A list of values between commas; spaces around them do not count.
+pub(super) fn list(text: &str) -> Vec<String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|value| !value.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Whether the text is an origin as browsers send it: scheme, host and port, nothing more.
+pub(super) fn is_origin(text: &str) -> bool {
+    let Ok(url) = Url::parse(text) else {
+        return false;
+    };
+    let host = text.split_once("://").map_or("", |(_, host)| host);
+    matches!(url.scheme(), "http" | "https")
+        && !host.is_empty()
+        && !host.contains(['/', '?', '#', '@', '*', ' '])
+        && host.to_ascii_lowercase() == host
+}
+
+/// An address that may be asked for keys: https, or http on this machine.
+pub(super) fn is_safe(url: &Url) -> bool {
+    let is_loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => return false,
+    };
+    url.scheme() == "https" || (url.scheme() == "http" && is_loopback)
+}

@@ -1,0 +1,466 @@
+//! The one table of settings, and their texts before they are checked.
+
+use std::{collections::BTreeMap, fmt, fs, net::SocketAddr, ops::RangeInclusive, time::Duration};
+
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
+
+use super::{EnvironmentVariables, LogFormat, Problem, Shown, masked, value};
+
+/// A setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Variable {
+    /// The environment variable.
+    pub name: &'static str,
+    /// The flag, without dashes. A secret has a flag for its file only: a command line is seen by
+    /// others.
+    pub flag: &'static str,
+    /// Used where nothing is given.
+    pub default: Option<&'static str>,
+    /// Whether it is a secret: masked, and also read from the file that `<name>_FILE` names.
+    pub secret: bool,
+    /// What it means.
+    pub help: &'static str,
+}
+
+const fn variable(
+    name: &'static str,
+    flag: &'static str,
+    default: Option<&'static str>,
+    help: &'static str,
+) -> Variable {
+    Variable {
+        name,
+        flag,
+        default,
+        secret: false,
+        help,
+    }
+}
+
+const fn secret(name: &'static str, flag: &'static str, help: &'static str) -> Variable {
+    Variable {
+        name,
+        flag,
+        default: None,
+        secret: true,
+        help,
+    }
+}
+
+/// All settings.
+pub const VARIABLES: &[Variable] = &[
+    variable(
+        "CLERK_PUBLISHABLE_KEY",
+        "publishable-key",
+        None,
+        "The Clerk instance's publishable key: says its issuer, where its keys are, and the names of its cookies",
+    ),
+    secret(
+        "CLERK_SECRET_KEY",
+        "secret-key-file",
+        "The Clerk instance's secret key; with it the keys come from the Backend API",
+    ),
+    secret(
+        "CLERK_JWT_KEY",
+        "jwt-key-file",
+        "The Clerk instance's public key as PEM; with it nothing is fetched",
+    ),
+    variable(
+        "CLERK_API_URL",
+        "api-url",
+        Some("https://api.clerk.com"),
+        "Where Clerk's Backend API is",
+    ),
+    variable(
+        "CLERK_AUTHORIZED_PARTIES",
+        "authorized-parties",
+        None,
+        "Origins of which the token's azp must be one, between commas, such as https://app.example.com",
+    ),
+    variable(
+        "CLERK_AUDIENCES",
+        "audiences",
+        None,
+        "Audiences of which the token's aud must name one where it has an aud, between commas",
+    ),
+    variable(
+        "CLERK_AUTHZ_ISSUER",
+        "issuer",
+        None,
+        "The issuer of the tokens, where it does not follow from the publishable key",
+    ),
+    variable(
+        "CLERK_AUTHZ_JWKS_URL",
+        "jwks-url",
+        None,
+        "Where the keys are, where it does not follow from the other settings",
+    ),
+    variable(
+        "CLERK_AUTHZ_INSTANCES",
+        "instances",
+        None,
+        "A TOML file with several Clerk instances, in place of the variables for one; read again when it changes",
+    ),
+    variable(
+        "CLERK_AUTHZ_STATE_DIR",
+        "state-dir",
+        None,
+        "A directory in which the keys survive a restart",
+    ),
+    variable(
+        "CLERK_AUTHZ_KEYS_REFRESH",
+        "keys-refresh",
+        Some("60s"),
+        "From one fetch of the keys to the next; a removed key dies within this",
+    ),
+    variable(
+        "CLERK_AUTHZ_KEYS_COOLDOWN",
+        "keys-cooldown",
+        Some("5s"),
+        "At least this long between two fetches that tokens with an unknown kid cause",
+    ),
+    variable(
+        "CLERK_AUTHZ_KEYS_MAX_STALENESS",
+        "keys-max-staleness",
+        Some("7d"),
+        "How long keys are used while their source is down",
+    ),
+    variable(
+        "CLERK_AUTHZ_CACHE_BYTES",
+        "cache-bytes",
+        Some("64MiB"),
+        "The size of the cache of verified tokens; 0 switches it off",
+    ),
+    variable(
+        "CLERK_AUTHZ_GRPC_ADDR",
+        "grpc-addr",
+        Some("127.0.0.1:50051"),
+        "Where gRPC is answered",
+    ),
+    variable(
+        "CLERK_AUTHZ_HTTP_ADDR",
+        "http-addr",
+        Some("127.0.0.1:8080"),
+        "Where /metrics, /livez and /readyz are answered",
+    ),
+    variable(
+        "CLERK_AUTHZ_CLOCK_SKEW",
+        "clock-skew",
+        Some("5s"),
+        "How far the clocks of Clerk and of this machine may differ",
+    ),
+    variable(
+        "CLERK_AUTHZ_LOG",
+        "log",
+        Some("info"),
+        "What is logged: error, warn, info, debug, trace, or a filter such as clerk_authz=debug",
+    ),
+    variable(
+        "CLERK_AUTHZ_LOG_FORMAT",
+        "log-format",
+        Some("text"),
+        "How log lines look: text or json",
+    ),
+];
+
+/// The flags: one for each setting.
+#[derive(Clone, Debug, Default)]
+pub struct SettingsArgs(BTreeMap<&'static str, String>);
+
+impl SettingsArgs {
+    /// Gives a setting as its flag would; for tests and for commands that know better.
+    pub fn set(&mut self, variable: &'static str, value: impl Into<String>) {
+        self.0.insert(variable, value.into());
+    }
+
+    /// What a flag gives.
+    pub fn get(&self, variable: &str) -> Option<&str> {
+        self.0.get(variable).map(String::as_str)
+    }
+}
+
+impl Args for SettingsArgs {
+    fn augment_args(command: Command) -> Command {
+        VARIABLES.iter().fold(command, |command, variable| {
+            let default = variable.default.map(|text| format!(" [default: {text}]"));
+            let of_file = if variable.secret {
+                " (a file that holds it)"
+            } else {
+                ""
+            };
+            let help = format!(
+                "{}{of_file} [env: {}]{}",
+                variable.help,
+                variable.name,
+                default.unwrap_or_default()
+            );
+            let value_name = if variable.secret { "FILE" } else { "VALUE" };
+            command.arg(
+                Arg::new(variable.flag)
+                    .long(variable.flag)
+                    .value_name(value_name)
+                    .help(help)
+                    .help_heading("Settings"),
+            )
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for SettingsArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = VARIABLES.iter().filter_map(|variable| {
+            Some((
+                variable.name,
+                matches.get_one::<String>(variable.flag)?.clone(),
+            ))
+        });
+        Ok(Self(given.collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.extend(Self::from_arg_matches(matches)?.0);
+        Ok(())
+    }
+}
+
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Default,
+    Environment,
+    Flag,
+    File,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Default => "default",
+            Self::Environment => "environment",
+            Self::Flag => "flag",
+            Self::File => "file",
+        })
+    }
+}
+
+/// The texts of all settings.
+pub(super) struct Raw(BTreeMap<&'static str, (String, Origin)>);
+
+/// The largest file that a secret is read from, in bytes.
+const MAX_SECRET_BYTES: u64 = 64 * 1024;
+
+impl Raw {
+    pub(super) fn read(
+        args: &SettingsArgs,
+        environment: &EnvironmentVariables,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let mut raw = BTreeMap::new();
+        for variable in VARIABLES {
+            if let Some(found) = find(variable, args, environment, problems) {
+                raw.insert(variable.name, found);
+            }
+        }
+        for name in environment
+            .keys()
+            .filter(|name| name.starts_with("CLERK_AUTHZ_"))
+        {
+            if !VARIABLES.iter().any(|variable| variable.name == *name) {
+                problems.push(Problem::new(name, unknown(name)));
+            }
+        }
+        Self(raw)
+    }
+
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        self.0.get(name).map(|(text, _)| text.clone())
+    }
+
+    pub(super) fn is_given(&self, name: &str) -> bool {
+        self.0
+            .get(name)
+            .is_some_and(|(_, origin)| *origin != Origin::Default)
+    }
+
+    /// What a message is about: the flag where the value came from it, else the variable.
+    pub(super) fn subject(&self, name: &str) -> String {
+        let by_flag = self
+            .0
+            .get(name)
+            .is_some_and(|(_, origin)| *origin == Origin::Flag);
+        match VARIABLES.iter().find(|variable| variable.name == name) {
+            Some(variable) if by_flag => format!("--{}", variable.flag),
+            _ => name.to_owned(),
+        }
+    }
+
+    pub(super) fn shown(&self) -> Vec<Shown> {
+        let shown = VARIABLES.iter().map(|variable| {
+            let found = self.0.get(variable.name);
+            Shown {
+                name: variable.name,
+                value: found.map(|(text, _)| {
+                    if variable.secret {
+                        masked(text)
+                    } else {
+                        text.clone()
+                    }
+                }),
+                origin: found.map_or(Origin::Default, |(_, origin)| *origin),
+            }
+        });
+        shown.collect()
+    }
+
+    /// A problem with the value of `name`.
+    pub(super) fn wrong(&self, name: &str, expected: impl fmt::Display) -> Problem {
+        let found = self.text(name).unwrap_or_default();
+        Problem::new(
+            self.subject(name),
+            format!("is {found:?}; expected {expected}"),
+        )
+    }
+
+    /// `seconds` are the bounds. What is wrong is reported and read as the lower bound.
+    pub(super) fn duration(
+        &self,
+        name: &str,
+        seconds: RangeInclusive<u64>,
+        problems: &mut Vec<Problem>,
+    ) -> Duration {
+        let (least, most) = (
+            Duration::from_secs(*seconds.start()),
+            Duration::from_secs(*seconds.end()),
+        );
+        match self.text(name).as_deref().map(value::duration) {
+            Some(Some(duration)) if (least..=most).contains(&duration) => duration,
+            Some(Some(_)) => {
+                let bounds = format!("from {} to {}", value::shown(least), value::shown(most));
+                problems.push(self.wrong(name, bounds));
+                least
+            }
+            Some(None) | None => {
+                problems.push(self.wrong(name, "a duration with a unit, such as \"5s\""));
+                least
+            }
+        }
+    }
+
+    pub(super) fn bytes(&self, name: &str, problems: &mut Vec<Problem>) -> u64 {
+        self.text(name)
+            .as_deref()
+            .and_then(value::bytes)
+            .unwrap_or_else(|| {
+                problems.push(self.wrong(name, "a size with a unit, such as \"64MiB\", or 0"));
+                0
+            })
+    }
+
+    pub(super) fn address(&self, name: &str, problems: &mut Vec<Problem>) -> SocketAddr {
+        self.text(name)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_else(|| {
+                problems.push(self.wrong(
+                    name,
+                    "an IP address and a port, such as \"127.0.0.1:50051\"",
+                ));
+                SocketAddr::from(([127, 0, 0, 1], 0))
+            })
+    }
+
+    pub(super) fn log_format(&self, name: &str, problems: &mut Vec<Problem>) -> LogFormat {
+        match self.text(name).as_deref() {
+            Some("text") => LogFormat::Text,
+            Some("json") => LogFormat::Json,
+            _ => {
+                problems.push(self.wrong(name, "\"text\" or \"json\""));
+                LogFormat::Text
+            }
+        }
+    }
+}
+
+/// A flag beats a variable, and a variable beats the default. An empty variable counts as not set:
+/// that is what compose files and charts leave behind.
+fn find(
+    variable: &Variable,
+    args: &SettingsArgs,
+    environment: &EnvironmentVariables,
+    problems: &mut Vec<Problem>,
+) -> Option<(String, Origin)> {
+    let mut from_environment = |name: &str| {
+        let value = environment.get(name).filter(|value| !value.is_empty())?;
+        match value.to_str() {
+            Some(text) => Some(text.trim().to_owned()),
+            None => {
+                problems.push(Problem::new(name, "is not UTF-8; expected text"));
+                None
+            }
+        }
+    };
+    let given = from_environment(variable.name);
+    if !variable.secret {
+        let default = || Some((variable.default?.to_owned(), Origin::Default));
+        return match (args.get(variable.name), given) {
+            (Some(flag), _) => Some((flag.trim().to_owned(), Origin::Flag)),
+            (None, Some(text)) => Some((text, Origin::Environment)),
+            (None, None) => default(),
+        };
+    }
+    let file_name = format!("{}_FILE", variable.name);
+    let file = from_environment(&file_name);
+    match (args.get(variable.name), given, file) {
+        (None, Some(_), Some(_)) => {
+            let text = format!("is set beside {file_name}; set one of them");
+            problems.push(Problem::new(variable.name, text));
+            None
+        }
+        (Some(file), ..) => read_secret(&format!("--{}", variable.flag), file, problems),
+        (None, Some(text), None) => Some((text, Origin::Environment)),
+        (None, None, Some(file)) => read_secret(&file_name, &file, problems),
+        (None, None, None) => None,
+    }
+}
+
+fn read_secret(subject: &str, file: &str, problems: &mut Vec<Problem>) -> Option<(String, Origin)> {
+    let mut wrong = |text: String| {
+        problems.push(Problem::new(subject, format!("is {file:?}; {text}")));
+        None
+    };
+    match fs::metadata(file) {
+        Ok(metadata) if metadata.len() > MAX_SECRET_BYTES => {
+            return wrong(format!(
+                "expected a file of at most {MAX_SECRET_BYTES} bytes"
+            ));
+        }
+        Ok(_) => {}
+        Err(error) => return wrong(format!("the file cannot be read: {error}")),
+    }
+    match fs::read_to_string(file) {
+        Ok(text) if text.trim().is_empty() => wrong("the file is empty".to_owned()),
+        Ok(text) => Some((text.trim().to_owned(), Origin::File)),
+        Err(error) => wrong(format!("the file cannot be read: {error}")),
+    }
+}
+
+fn unknown(name: &str) -> String {
+    let known = VARIABLES.iter().map(|variable| variable.name);
+    match nearest(name, known) {
+        Some(nearest) => format!("is not a setting; did you mean {nearest}?"),
+        None => "is not a setting of this version; see docs/settings.md".to_owned(),
+    }
+}
+
+/// The known name that is most like `name`, if one is.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    const ALIKE: f64 = 0.8;
+    known
+        .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, known)| known)
+}

@@ -1,0 +1,185 @@
+//! The catalogue of metrics, and their text in the OpenMetrics format.
+
+use std::fmt;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, text},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+
+/// How a metric behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows; its name gets `_total` in the text.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+/// A metric: its name, what it means, how it behaves, its labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Without `_total`.
+    pub name: &'static str,
+    /// A sentence.
+    pub help: &'static str,
+    /// Counter or gauge.
+    pub kind: Kind,
+    /// The names of its labels, in order.
+    pub labels: &'static [&'static str],
+}
+
+macro_rules! catalogue {
+    ($($constant:ident = $kind:ident $name:literal [$($label:literal),*], $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $constant: Metric = Metric {
+                name: $name,
+                help: $help,
+                kind: Kind::$kind,
+                labels: &[$($label),*],
+            };
+        )*
+
+        /// All metrics.
+        pub const CATALOGUE: &[Metric] = &[$($constant,)*];
+    };
+}
+
+catalogue! {
+    BUILD_INFO = Gauge "clerk_authz_build_info" ["version"], "Always 1; the version is in the label";
+    ANSWERS = Counter "clerk_authz_answers" ["rpc", "outcome"], "Questions answered, by how they ended: ACCEPTED, a reason, or INVALID_ARGUMENT";
+    CALLS_IN_FLIGHT = Gauge "clerk_authz_calls_in_flight" [], "gRPC calls that are worked on now";
+    CALLS_SHED = Counter "clerk_authz_calls_shed" [], "gRPC calls that were turned away for load";
+    SIGNATURES = Counter "clerk_authz_signatures" [], "Signatures that were verified, rightly or not: what the token cache did not save";
+    FEATURES_OUT_OF_ORDER = Counter "clerk_authz_features_out_of_order" [], "Tokens with a user feature before an organization feature, whose permissions Clerk's documentation and SDK read differently";
+    TOKEN_CACHE_HITS = Counter "clerk_authz_token_cache_hits" [], "Look-ups in the token cache that found an entry";
+    TOKEN_CACHE_MISSES = Counter "clerk_authz_token_cache_misses" [], "Look-ups in the token cache that found none";
+    TOKEN_CACHE_EVICTIONS = Counter "clerk_authz_token_cache_evictions" [], "Entries removed from the token cache to make room";
+    TOKEN_CACHE_ENTRIES = Gauge "clerk_authz_token_cache_entries" [], "Entries in the token cache";
+    TOKEN_CACHE_BYTES = Gauge "clerk_authz_token_cache_bytes" [], "Size of the token cache in bytes";
+    KEYS = Gauge "clerk_authz_keys" ["instance"], "Usable signing keys";
+    KEYS_USABLE = Gauge "clerk_authz_keys_usable" ["instance"], "1 when tokens of the instance can be verified, else 0";
+    KEYS_AGE = Gauge "clerk_authz_keys_age_seconds" ["instance"], "Seconds since the key set was last fetched with success; absent while there is none";
+    KEYS_LAST_SUCCESS = Gauge "clerk_authz_keys_last_success_timestamp_seconds" ["instance"], "Unix time of the last successful fetch of the key set; absent while there is none";
+    KEYS_FETCHES = Counter "clerk_authz_keys_fetches" ["instance", "outcome"], "Fetches of the key set, by outcome";
+    KEYS_FETCHES_REFUSED = Counter "clerk_authz_keys_fetches_refused" ["instance"], "Look-ups of an unknown kid that caused no fetch because of the cooldown";
+    KEYS_IGNORED = Gauge "clerk_authz_keys_ignored" ["instance", "cause"], "Keys of the current document that are not used, by cause";
+    KEYS_SNAPSHOT_FAILURES = Counter "clerk_authz_keys_snapshot_failures" ["instance"], "Snapshots of the key set that could not be written";
+}
+
+/// Writes the values of metrics; every value of one metric at once.
+pub struct Writer<'a>(DescriptorEncoder<'a>);
+
+impl Writer<'_> {
+    /// The values of `metric`, each with its labels' values in the catalogue's order.
+    pub fn write<V: AsRef<[String]>>(
+        &mut self,
+        metric: Metric,
+        values: impl IntoIterator<Item = (V, f64)>,
+    ) -> fmt::Result {
+        use prometheus_client::encoding::EncodeMetric;
+        let mut encoder = self.0.encode_descriptor(
+            metric.name,
+            metric.help,
+            None,
+            match metric.kind {
+                Kind::Counter => MetricType::Counter,
+                Kind::Gauge => MetricType::Gauge,
+            },
+        )?;
+        for (labels, value) in values {
+            let labels: Vec<(String, String)> = metric
+                .labels
+                .iter()
+                .map(ToString::to_string)
+                .zip(labels.as_ref().iter().cloned())
+                .collect();
+            let family = encoder.encode_family(&labels)?;
+            match metric.kind {
+                Kind::Counter => ConstCounter::new(value).encode(family)?,
+                Kind::Gauge => ConstGauge::new(value).encode(family)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The value of a metric without labels.
+    pub fn write_one(&mut self, metric: Metric, value: f64) -> fmt::Result {
+        self.write(metric, [([].as_slice(), value)])
+    }
+}
+
+/// Writes all metrics when they are asked for.
+pub type Source = Box<dyn Fn(&mut Writer<'_>) -> fmt::Result + Send + Sync>;
+
+struct FromSource(Source);
+
+impl fmt::Debug for FromSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FromSource")
+    }
+}
+
+impl Collector for FromSource {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        (self.0)(&mut Writer(encoder))
+    }
+}
+
+/// Makes the text of the metrics.
+pub struct Exporter(Registry);
+
+impl Exporter {
+    /// Takes the values from `source` at each call.
+    pub fn new(source: Source) -> Self {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(FromSource(source)));
+        Self(registry)
+    }
+
+    /// The text in the OpenMetrics format.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail; a source that fails leaves the text without its end
+        // mark, which a scraper refuses.
+        match text::encode(&mut text, &self.0) {
+            Ok(()) => text,
+            Err(fmt::Error) => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_convention() {
+        for metric in CATALOGUE {
+            assert!(metric.name.starts_with("clerk_authz_"), "{}", metric.name);
+            assert!(
+                !metric.name.ends_with("_total"),
+                "{}: the text adds _total",
+                metric.name
+            );
+        }
+    }
+
+    #[test]
+    fn values_are_written_with_their_labels() {
+        let exporter = Exporter::new(Box::new(|writer| {
+            writer.write_one(CALLS_SHED, 2.0)?;
+            writer.write(KEYS, [(["default".to_owned()], 1.0)])
+        }));
+        let text = exporter.render();
+        assert!(text.contains("clerk_authz_calls_shed_total 2"), "{text}");
+        assert!(
+            text.contains("clerk_authz_keys{instance=\"default\"} 1"),
+            "{text}"
+        );
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+}
