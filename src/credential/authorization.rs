@@ -11,7 +11,7 @@ pub(super) enum Authorization<'a> {
     Empty,
     /// Several values, or several joined with commas by a proxy.
     Ambiguous,
-    /// A token and something after it.
+    /// A token and something after it, or more than one space before it.
     Malformed,
 }
 
@@ -28,13 +28,12 @@ pub(super) fn read(values: &[String]) -> Authorization<'_> {
         None if value.contains(',') => Authorization::Ambiguous,
         None => Authorization::Token(value),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => {
-            let token = rest.trim_matches([' ', '\t']);
-            if token.contains(',') {
+            if rest.contains(',') {
                 Authorization::Ambiguous
-            } else if token.contains([' ', '\t']) {
+            } else if rest.contains([' ', '\t']) {
                 Authorization::Malformed
             } else {
-                Authorization::Token(token)
+                Authorization::Token(rest)
             }
         }
         // `Basic x, Bearer T` is a joined header too; a comma alone also stands in other schemes.

@@ -65,7 +65,8 @@ fn authorization_forms() {
     for (values, expected) in [
         (&["Bearer A1"][..], Ok("A1")),
         (&["bearer A1"], Ok("A1")),
-        (&["BEARER  A1 "], Ok("A1")),
+        (&["BEARER A1 "], Ok("A1")),
+        (&["Bearer  A1"], Err(Reason::TokenMalformed)),
         (&["A1"], Ok("A1")),
         (&[], Err(Reason::TokenMissing)),
         (&[""], Err(Reason::TokenMissing)),

@@ -1,1 +1,3 @@
 //! All integration tests are one binary, so that linking happens once.
+
+mod oracle;
