@@ -62,3 +62,6 @@ impl fmt::Debug for dyn JwksSource {
         f.write_str("JwksSource")
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
