@@ -226,7 +226,7 @@ impl Settings {
             keys,
             cache_bytes: raw.bytes("CLERK_AUTHZ_CACHE_BYTES", &mut problems),
             clock_skew: raw.duration("CLERK_AUTHZ_CLOCK_SKEW", 0..=60, &mut problems),
-            log: raw.text("CLERK_AUTHZ_LOG").unwrap_or_default(),
+            log: raw.log("CLERK_AUTHZ_LOG", &mut problems),
             log_format: raw.log_format("CLERK_AUTHZ_LOG_FORMAT", &mut problems),
             shown: raw.shown(),
         };

@@ -341,7 +341,7 @@ impl Refreshed {
             let wait = self
                 .schedule
                 .load()
-                .next_in(&self.settings, (self.clock)(), jitter());
+                .next_in(&self.settings, (self.clock)(), chance());
             tokio::select! {
                 () = sleep(wait) => {}
                 () = self.demand.notified() => {
@@ -452,7 +452,7 @@ impl Refreshed {
 }
 
 /// From 0 to 1; not a secret, only different from one replica to the next.
-fn jitter() -> f64 {
+fn chance() -> f64 {
     use std::hash::{BuildHasher, RandomState};
     f64::from(RandomState::new().hash_one(0) as u32) / f64::from(u32::MAX)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::identity::Timestamp;
 
 /// How a keyring is refreshed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RefreshSettings {
     /// From one successful fetch to the next.
     pub refresh: Duration,
@@ -15,6 +15,9 @@ pub struct RefreshSettings {
     pub max_staleness: Duration,
     /// How long one fetch may take.
     pub fetch_timeout: Duration,
+    /// The share of each wait, from 0 to 1, that is left to chance, so that replicas do not ask at
+    /// once.
+    pub jitter: f64,
 }
 
 impl Default for RefreshSettings {
@@ -24,6 +27,7 @@ impl Default for RefreshSettings {
             cooldown: Duration::from_secs(5),
             max_staleness: Duration::from_secs(7 * 24 * 60 * 60),
             fetch_timeout: Duration::from_secs(5),
+            jitter: 0.1,
         }
     }
 }
@@ -59,13 +63,12 @@ impl Schedule {
         };
     }
 
-    /// How long until the next fetch by itself; zero means now. `jitter` from 0 to 1 takes up to a
-    /// tenth off, so that replicas do not ask at once.
+    /// How long until the next fetch by itself; zero means now. `chance` is from 0 to 1.
     pub(super) fn next_in(
         &self,
         settings: &RefreshSettings,
         now: Timestamp,
-        jitter: f64,
+        chance: f64,
     ) -> Duration {
         let Some(last) = self.last_attempt else {
             return Duration::ZERO;
@@ -77,7 +80,7 @@ impl Schedule {
                 doubled.min(settings.refresh)
             }
         };
-        let wait = wait.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 10.0);
+        let wait = wait.mul_f64(1.0 - (chance * settings.jitter).clamp(0.0, 1.0));
         // A clock that was set back must not stop the refresh.
         if last > now {
             Duration::ZERO
@@ -110,6 +113,7 @@ mod tests {
         cooldown: Duration::from_secs(5),
         max_staleness: Duration::from_secs(600),
         fetch_timeout: Duration::from_secs(5),
+        jitter: 0.1,
     };
 
     fn at(seconds: i64) -> Timestamp {

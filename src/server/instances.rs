@@ -184,7 +184,8 @@ impl InstanceSet {
     /// Looks at the file until the stop, and applies it when it has changed. A file that is wrong
     /// changes nothing.
     pub(super) async fn reload_on_change(mut self, file: PathBuf, verifier: Arc<Verifier>) {
-        let mut last = tokio::fs::read(&file).await.ok();
+        // Not read yet: what changed since the start is not missed, and what did not changes nothing.
+        let mut last = None;
         loop {
             tokio::select! {
                 () = sleep(LOOK_INTERVAL) => {}

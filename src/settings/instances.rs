@@ -71,7 +71,16 @@ fn check(said: Said, names: &Names, problems: &mut Vec<Problem>) -> Option<Insta
 
     let publishable_key = said.publishable_key.as_deref().and_then(|text| {
         text.parse::<PublishableKey>()
-            .map_err(|error| wrong(&names.publishable_key, format!("is {text:?}: {error}")))
+            .map_err(|error| {
+                // Whoever put a secret key here must not find it in a log.
+                let is_secret = secret_key_environment(text).is_some();
+                let shown = if is_secret {
+                    masked(text)
+                } else {
+                    text.to_owned()
+                };
+                wrong(&names.publishable_key, format!("is {shown:?}: {error}"));
+            })
             .ok()
     });
     for party in &said.authorized_parties {

@@ -1,1 +1,441 @@
+use std::io::Write;
 
+use proptest::prelude::*;
+
+use super::*;
+
+const PK_TEST: &str = "pk_test_Y2xlcmsuY2xlcmsuZGV2JA"; // clerk.clerk.dev
+const PK_LIVE: &str = "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k"; // clerk.example.com
+
+fn environment(variables: &[(&str, &str)]) -> EnvironmentVariables {
+    variables
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.into()))
+        .collect()
+}
+
+fn load(variables: &[(&str, &str)]) -> Result<Settings, String> {
+    Settings::load(&SettingsArgs::default(), &environment(variables))
+        .map_err(|problems| problems.to_string())
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(text.as_bytes()).expect("written");
+    file
+}
+
+#[test]
+fn a_publishable_key_is_enough() {
+    let settings = load(&[("CLERK_PUBLISHABLE_KEY", PK_LIVE)]).expect("good");
+
+    let instance = &settings.instances[0];
+    assert_eq!(instance.name.as_str(), "default");
+    assert_eq!(instance.issuer.as_str(), "https://clerk.example.com");
+    let KeySource::Jwks {
+        url,
+        authorization: None,
+    } = &instance.keys
+    else {
+        panic!("fetched")
+    };
+    assert_eq!(
+        url.as_str(),
+        "https://clerk.example.com/.well-known/jwks.json"
+    );
+    assert_eq!(settings.cache_bytes, 64 << 20);
+    assert_eq!(settings.clock_skew, Duration::from_secs(5));
+    assert_eq!(settings.grpc_addr.to_string(), "127.0.0.1:50051");
+}
+
+#[test]
+fn the_nearest_source_of_keys_wins() {
+    let source = |more: &[(&str, &str)]| {
+        let mut variables = vec![("CLERK_PUBLISHABLE_KEY", PK_TEST)];
+        variables.extend(more);
+        match load(&variables).expect("good").instances.remove(0).keys {
+            KeySource::Pinned(_) => "pinned".to_owned(),
+            KeySource::Jwks { url, authorization } => {
+                format!(
+                    "{url} {}",
+                    if authorization.is_some() {
+                        "secret"
+                    } else {
+                        "open"
+                    }
+                )
+            }
+        }
+    };
+    let secret = ("CLERK_SECRET_KEY", "sk_test_abc");
+    let jwks = ("CLERK_AUTHZ_JWKS_URL", "https://keys.example.com/jwks");
+    let api = ("CLERK_API_URL", "http://127.0.0.1:9/");
+    assert_eq!(
+        source(&[]),
+        "https://clerk.clerk.dev/.well-known/jwks.json open"
+    );
+    assert_eq!(source(&[secret]), "https://api.clerk.com/v1/jwks secret");
+    assert_eq!(source(&[secret, api]), "http://127.0.0.1:9/v1/jwks secret");
+    assert_eq!(
+        source(&[secret, jwks]),
+        "https://keys.example.com/jwks open"
+    );
+    assert_eq!(source(&[secret, jwks, ("CLERK_JWT_KEY", "PEM")]), "pinned");
+}
+
+#[test]
+fn a_flag_beats_a_variable_and_a_message_names_the_one_that_counts() {
+    let mut args = SettingsArgs::default();
+    args.set("CLERK_AUTHZ_CLOCK_SKEW", "3s");
+    let variables = environment(&[
+        ("CLERK_PUBLISHABLE_KEY", PK_TEST),
+        ("CLERK_AUTHZ_CLOCK_SKEW", "junk"),
+    ]);
+    let settings = Settings::load(&args, &variables).expect("the flag is good");
+    assert_eq!(settings.clock_skew, Duration::from_secs(3));
+
+    args.set("CLERK_AUTHZ_CLOCK_SKEW", "5");
+    let problems = Settings::load(&args, &variables)
+        .expect_err("the flag is bad")
+        .to_string();
+    assert_eq!(
+        problems,
+        "--clock-skew is \"5\"; expected a duration with a unit, such as \"5s\""
+    );
+}
+
+/// Each wrong setting says what was found, what is expected, and so how to mend it.
+#[test]
+fn every_wrong_setting_says_how_to_mend_it() {
+    let empty = file("  \n");
+    let empty = empty.path().to_str().expect("UTF-8");
+    let pk = ("CLERK_PUBLISHABLE_KEY", PK_TEST);
+    let cases: &[(&str, &[(&str, &str)], &str)] = &[
+        (
+            "nothing",
+            &[],
+            "CLERK_PUBLISHABLE_KEY is not set; set it (Clerk dashboard, \"API keys\"), or CLERK_AUTHZ_ISSUER to the Frontend API address",
+        ),
+        (
+            "a secret key for a publishable one",
+            &[("CLERK_PUBLISHABLE_KEY", "sk_test_abc")],
+            "CLERK_PUBLISHABLE_KEY is \"sk_test_…\": does not start with \"pk_test_\" or \"pk_live_\"",
+        ),
+        (
+            "a cut publishable key",
+            &[("CLERK_PUBLISHABLE_KEY", "pk_test_Y2xl")],
+            "CLERK_PUBLISHABLE_KEY is \"pk_test_Y2xl\": does not hold a Frontend API host in base64 after the prefix",
+        ),
+        (
+            "kinds differ",
+            &[pk, ("CLERK_SECRET_KEY", "sk_live_abc")],
+            "CLERK_SECRET_KEY is a production key, but CLERK_PUBLISHABLE_KEY is a development key; take both from one instance",
+        ),
+        (
+            "a publishable key for a secret one",
+            &[pk, ("CLERK_SECRET_KEY", "pk_test_abcdef")],
+            "CLERK_SECRET_KEY is \"…\"; expected a key that starts with sk_test_ or sk_live_",
+        ),
+        (
+            "secret twice",
+            &[
+                pk,
+                ("CLERK_SECRET_KEY", "sk_test_a"),
+                ("CLERK_SECRET_KEY_FILE", "/x"),
+            ],
+            "CLERK_SECRET_KEY is set beside CLERK_SECRET_KEY_FILE; set one of them",
+        ),
+        (
+            "secret file missing",
+            &[pk, ("CLERK_SECRET_KEY_FILE", "/nowhere/key")],
+            "CLERK_SECRET_KEY_FILE is \"/nowhere/key\"; the file cannot be read: No such file or directory (os error 2)",
+        ),
+        (
+            "secret file empty",
+            &[pk, ("CLERK_SECRET_KEY_FILE", empty)],
+            "the file is empty",
+        ),
+        (
+            "issuer with a slash",
+            &[("CLERK_AUTHZ_ISSUER", "https://clerk.example.com/")],
+            "CLERK_AUTHZ_ISSUER is \"https://clerk.example.com/\"; expected an address such as \"https://clerk.example.com\", without a path or a slash at the end",
+        ),
+        (
+            "issuer of another instance",
+            &[pk, ("CLERK_AUTHZ_ISSUER", "https://clerk.example.com")],
+            "CLERK_AUTHZ_ISSUER is \"https://clerk.example.com\", but CLERK_PUBLISHABLE_KEY is of \"clerk.clerk.dev\"; take both from one instance",
+        ),
+        (
+            "issuer without TLS",
+            &[("CLERK_AUTHZ_ISSUER", "http://clerk.example.com")],
+            "CLERK_AUTHZ_ISSUER is \"http://clerk.example.com\"; expected https, but for a host of this machine",
+        ),
+        (
+            "keys without TLS",
+            &[pk, ("CLERK_AUTHZ_JWKS_URL", "http://keys.example.com/")],
+            "CLERK_AUTHZ_JWKS_URL leads to \"http://keys.example.com/\"; expected https, but for a host of this machine",
+        ),
+        (
+            "keys at no address",
+            &[pk, ("CLERK_AUTHZ_JWKS_URL", "keys.json")],
+            "CLERK_AUTHZ_JWKS_URL leads to \"keys.json\"; expected an address: relative URL without a base",
+        ),
+        (
+            "API without TLS",
+            &[
+                pk,
+                ("CLERK_SECRET_KEY", "sk_test_a"),
+                ("CLERK_API_URL", "http://api.clerk.com"),
+            ],
+            "CLERK_API_URL leads to \"http://api.clerk.com/v1/jwks\"; expected https, but for a host of this machine",
+        ),
+        (
+            "party with a slash",
+            &[
+                pk,
+                (
+                    "CLERK_AUTHORIZED_PARTIES",
+                    "https://a.example, https://b.example/",
+                ),
+            ],
+            "CLERK_AUTHORIZED_PARTIES has \"https://b.example/\"; expected an origin such as \"https://app.example.com\": scheme, host and port in lower case, without a path, a slash at the end or a wildcard",
+        ),
+        (
+            "party with a wildcard",
+            &[pk, ("CLERK_AUTHORIZED_PARTIES", "https://*.example.com")],
+            "CLERK_AUTHORIZED_PARTIES has \"https://*.example.com\"; expected an origin",
+        ),
+        (
+            "party without a scheme",
+            &[pk, ("CLERK_AUTHORIZED_PARTIES", "app.example.com")],
+            "CLERK_AUTHORIZED_PARTIES has \"app.example.com\"; expected an origin",
+        ),
+        (
+            "duration without a unit",
+            &[pk, ("CLERK_AUTHZ_CLOCK_SKEW", "5")],
+            "CLERK_AUTHZ_CLOCK_SKEW is \"5\"; expected a duration with a unit, such as \"5s\"",
+        ),
+        (
+            "skew too long",
+            &[pk, ("CLERK_AUTHZ_CLOCK_SKEW", "1h")],
+            "CLERK_AUTHZ_CLOCK_SKEW is \"1h\"; expected from 0s to 1m",
+        ),
+        (
+            "refresh too short",
+            &[pk, ("CLERK_AUTHZ_KEYS_REFRESH", "0s")],
+            "CLERK_AUTHZ_KEYS_REFRESH is \"0s\"; expected from 1s to 1day",
+        ),
+        (
+            "cooldown beyond refresh",
+            &[pk, ("CLERK_AUTHZ_KEYS_COOLDOWN", "2m")],
+            "CLERK_AUTHZ_KEYS_COOLDOWN is longer than CLERK_AUTHZ_KEYS_REFRESH; expected at most 1m",
+        ),
+        (
+            "refresh beyond staleness",
+            &[
+                pk,
+                ("CLERK_AUTHZ_KEYS_MAX_STALENESS", "1m"),
+                ("CLERK_AUTHZ_KEYS_REFRESH", "2m"),
+            ],
+            "CLERK_AUTHZ_KEYS_REFRESH is longer than CLERK_AUTHZ_KEYS_MAX_STALENESS; expected at most 1m",
+        ),
+        (
+            "size without a unit",
+            &[pk, ("CLERK_AUTHZ_CACHE_BYTES", "1000")],
+            "CLERK_AUTHZ_CACHE_BYTES is \"1000\"; expected a size with a unit, such as \"64MiB\", or 0",
+        ),
+        (
+            "size that overflows",
+            &[pk, ("CLERK_AUTHZ_CACHE_BYTES", "99999999999999GiB")],
+            "CLERK_AUTHZ_CACHE_BYTES is \"99999999999999GiB\"; expected a size",
+        ),
+        (
+            "address without a port",
+            &[pk, ("CLERK_AUTHZ_GRPC_ADDR", "127.0.0.1")],
+            "CLERK_AUTHZ_GRPC_ADDR is \"127.0.0.1\"; expected an IP address and a port, such as \"127.0.0.1:50051\"",
+        ),
+        (
+            "one address twice",
+            &[pk, ("CLERK_AUTHZ_HTTP_ADDR", "127.0.0.1:50051")],
+            "CLERK_AUTHZ_HTTP_ADDR is 127.0.0.1:50051, as CLERK_AUTHZ_GRPC_ADDR; expected another port",
+        ),
+        (
+            "log format",
+            &[pk, ("CLERK_AUTHZ_LOG_FORMAT", "xml")],
+            "CLERK_AUTHZ_LOG_FORMAT is \"xml\"; expected \"text\" or \"json\"",
+        ),
+        (
+            "log filter",
+            &[pk, ("CLERK_AUTHZ_LOG", "clerk_authz=loud")],
+            "CLERK_AUTHZ_LOG is \"clerk_authz=loud\"; expected error, warn, info, debug, trace, or a filter such as \"clerk_authz=debug\"",
+        ),
+        (
+            "misspelt",
+            &[pk, ("CLERK_AUTHZ_CLOCKSKEW", "5s")],
+            "CLERK_AUTHZ_CLOCKSKEW is not a setting; did you mean CLERK_AUTHZ_CLOCK_SKEW?",
+        ),
+        (
+            "of a later version",
+            &[pk, ("CLERK_AUTHZ_DATABASE_URL", "sqlite://x")],
+            "CLERK_AUTHZ_DATABASE_URL is not a setting of this version; see docs/settings.md",
+        ),
+        (
+            "both one and several",
+            &[pk, ("CLERK_AUTHZ_INSTANCES", "/nowhere.toml")],
+            "CLERK_PUBLISHABLE_KEY is set beside CLERK_AUTHZ_INSTANCES; say it in that file, or leave the file out",
+        ),
+        (
+            "no such file",
+            &[("CLERK_AUTHZ_INSTANCES", "/nowhere.toml")],
+            "CLERK_AUTHZ_INSTANCES is \"/nowhere.toml\"; the file cannot be read: No such file or directory (os error 2)",
+        ),
+    ];
+    for (name, variables, expected) in cases {
+        let problems = load(variables).expect_err(name);
+        assert!(
+            problems.contains(expected),
+            "{name}:\n  found    {problems}\n  expected {expected}"
+        );
+    }
+    assert!(load(&[pk]).is_ok(), "the nearest good settings");
+}
+
+#[test]
+fn all_problems_come_at_once() {
+    let problems = load(&[
+        ("CLERK_AUTHZ_CLOCK_SKEW", "5"),
+        ("CLERK_AUTHZ_CACHE_BYTES", "x"),
+        ("CLERK_AUTHZ_LOG_FORMAT", "x"),
+    ])
+    .expect_err("four problems");
+    assert_eq!(problems.lines().count(), 4, "{problems}");
+}
+
+#[test]
+fn an_empty_variable_counts_as_not_set() {
+    let settings = load(&[
+        ("CLERK_PUBLISHABLE_KEY", PK_TEST),
+        ("CLERK_SECRET_KEY", ""),
+        ("CLERK_AUTHZ_CLOCK_SKEW", ""),
+    ]);
+    assert_eq!(settings.expect("good").clock_skew, Duration::from_secs(5));
+}
+
+#[test]
+fn several_instances_come_from_a_file() {
+    let secret = file("sk_live_abc\n");
+    let text = format!(
+        "[[instance]]\nname = \"shop\"\npublishable_key = \"{PK_LIVE}\"\nsecret_key_file = {:?}\n\
+         authorized_parties = [\"https://shop.example.com\"]\n\n\
+         [[instance]]\nname = \"lab\"\nissuer = \"https://lab.example.com\"\n",
+        secret.path()
+    );
+    let instances = load_instances(file(&text).path()).expect("good");
+    assert_eq!(instances.len(), 2);
+    assert_eq!(instances[0].name.as_str(), "shop");
+    assert!(matches!(
+        instances[0].keys,
+        KeySource::Jwks {
+            authorization: Some(_),
+            ..
+        }
+    ));
+    assert_eq!(instances[1].issuer.as_str(), "https://lab.example.com");
+}
+
+#[test]
+fn a_wrong_instances_file_says_where() {
+    let entry = |more: &str| format!("[[instance]]\nname = \"a\"\n{more}\n");
+    let issuer = "issuer = \"https://a.example.com\"";
+    for (text, expected) in [
+        (String::new(), "with 0 instances; expected 1 to 1000"),
+        (
+            entry("isuer = \"https://a.example.com\""),
+            "unknown field `isuer`",
+        ),
+        (entry("issuer = 1"), "line 3, column 10"),
+        (
+            entry(issuer).replace("\"a\"", "\"A b\""),
+            "instance \"A b\": name: expected lower-case",
+        ),
+        (entry(issuer) + &entry(issuer), "has the name of another"),
+        (
+            entry(issuer) + &entry(issuer).replace("\"a\"", "\"b\""),
+            "has the issuer of instance \"a\"",
+        ),
+        (entry(""), "publishable_key is not set"),
+        (
+            entry(&format!("{issuer}\nsecret_key_file = \"/nowhere\"")),
+            "secret_key_file is \"/nowhere\"",
+        ),
+    ] {
+        let problems = load_instances(file(&text).path())
+            .expect_err(expected)
+            .to_string();
+        assert!(
+            problems.contains(expected),
+            "found {problems}\nexpected {expected}"
+        );
+    }
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let settings = load(&[
+        ("CLERK_PUBLISHABLE_KEY", PK_TEST),
+        ("CLERK_SECRET_KEY", "sk_test_hushhush"),
+        ("CLERK_AUTHORIZED_PARTIES", "https://app.example.com"),
+    ])
+    .expect("good");
+    let shown = settings.print_config();
+    for text in [&shown, &format!("{settings:?}")] {
+        assert!(!text.contains("hushhush"), "{text}");
+    }
+    assert!(
+        shown.contains("CLERK_SECRET_KEY=sk_test_…  # environment"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("CLERK_AUTHZ_CLOCK_SKEW=5s  # default"),
+        "{shown}"
+    );
+    assert!(shown.contains("# CLERK_JWT_KEY is not set"), "{shown}");
+}
+
+/// docs/settings.md and the table in variables.rs are one list.
+#[test]
+fn the_document_has_every_setting_with_its_flag_and_default() {
+    let document = include_str!("../../docs/settings.md");
+    for variable in VARIABLES {
+        let default = variable
+            .default
+            .map_or("–".to_owned(), |text| format!("`{text}`"));
+        let row = format!(
+            "| `{}` | `--{}` | {default} |",
+            variable.name, variable.flag
+        );
+        assert!(
+            document.contains(&row),
+            "docs/settings.md lacks the row {row}"
+        );
+    }
+    let rows = document
+        .lines()
+        .filter(|line| line.starts_with("| `CLERK_"))
+        .count();
+    assert_eq!(
+        rows,
+        VARIABLES.len(),
+        "docs/settings.md has a setting that is none"
+    );
+}
+
+proptest! {
+    #[test]
+    fn reading_never_panics(
+        name in prop::sample::select(VARIABLES.iter().map(|v| v.name).collect::<Vec<_>>()),
+        value in ".{0,60}",
+    ) {
+        let _ = load(&[("CLERK_PUBLISHABLE_KEY", PK_TEST), (name, &value)]);
+    }
+}

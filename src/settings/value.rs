@@ -69,3 +69,24 @@ pub(super) fn is_safe(url: &Url) -> bool {
     };
     url.scheme() == "https" || (url.scheme() == "http" && is_loopback)
 }
+
+/// Whether the text is levels, or `target=level`, between commas.
+pub(super) fn is_log_filter(text: &str) -> bool {
+    let is_level = |level: &str| {
+        ["off", "error", "warn", "info", "debug", "trace"]
+            .iter()
+            .any(|known| level.eq_ignore_ascii_case(known))
+    };
+    let is_target = |target: &str| {
+        !target.is_empty()
+            && target
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"_:-".contains(&b))
+    };
+    text.split(',')
+        .map(str::trim)
+        .all(|part| match part.split_once('=') {
+            Some((target, level)) => is_target(target) && is_level(level),
+            None => is_level(part),
+        })
+}

@@ -372,6 +372,16 @@ impl Raw {
             })
     }
 
+    pub(super) fn log(&self, name: &str, problems: &mut Vec<Problem>) -> String {
+        let filter = self.text(name).unwrap_or_default();
+        if !value::is_log_filter(&filter) {
+            let expected = "error, warn, info, debug, trace, or a filter such as \
+                            \"clerk_authz=debug\"";
+            problems.push(self.wrong(name, expected));
+        }
+        filter
+    }
+
     pub(super) fn log_format(&self, name: &str, problems: &mut Vec<Problem>) -> LogFormat {
         match self.text(name).as_deref() {
             Some("text") => LogFormat::Text,

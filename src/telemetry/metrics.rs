@@ -175,7 +175,7 @@ mod tests {
             writer.write(KEYS, [(["default".to_owned()], 1.0)])
         }));
         let text = exporter.render();
-        assert!(text.contains("clerk_authz_calls_shed_total 2"), "{text}");
+        assert!(text.contains("clerk_authz_calls_shed_total{} 2"), "{text}");
         assert!(
             text.contains("clerk_authz_keys{instance=\"default\"} 1"),
             "{text}"

@@ -1,3 +1,15 @@
 //! All integration tests are one binary, so that linking happens once.
 
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
+
+mod advisories;
+mod bad_input;
+mod emulator;
+mod health;
+mod instances;
+mod jwks;
 mod oracle;
+mod rooms;
+mod support;
+mod token_cache;
+mod verify_session;

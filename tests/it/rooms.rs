@@ -1,0 +1,316 @@
+//! The import table: which room may name which. The core knows neither tonic nor axum nor Clerk's
+//! JSON; an arrow never points back up.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+/// A room, the rooms of ours that it may import, and the foreign crates that only some may name.
+/// `*` is everything.
+const TABLE: &[(&str, &[&str], &[&str])] = &[
+    // Meaning: pure, no I/O, no async, no clock of its own.
+    (
+        "identity",
+        &[],
+        &["aws_lc_rs", "base64", "humantime", "thiserror"],
+    ),
+    ("reason", &[], &[]),
+    ("explain", &[], &[]),
+    (
+        "token",
+        &["explain", "identity", "reason"],
+        &["base64", "serde", "serde_json", "thiserror"],
+    ),
+    (
+        "credential",
+        &["explain", "identity", "reason", "token"],
+        &["percent_encoding", "thiserror"],
+    ),
+    (
+        "decision",
+        &["explain", "identity", "reason"],
+        &["thiserror"],
+    ),
+    // Knowing: caches, keys, orchestration.
+    (
+        "keys",
+        &["identity"],
+        &[
+            "arc_swap",
+            "aws_lc_rs",
+            "base64",
+            "jsonwebtoken",
+            "rustls_pki_types",
+            "serde",
+            "serde_json",
+            "tempfile",
+            "thiserror",
+            "tokio",
+            "tokio_util",
+            "tracing",
+        ],
+    ),
+    (
+        "authz",
+        &[
+            "credential",
+            "decision",
+            "explain",
+            "identity",
+            "keys",
+            "reason",
+            "token",
+        ],
+        &["arc_swap", "aws_lc_rs", "moka", "thiserror"],
+    ),
+    // Doors and neighbours: each knows one foreign format.
+    (
+        "clerk",
+        &["keys"],
+        &["reqwest", "secrecy", "thiserror", "url"],
+    ),
+    (
+        "door",
+        &[
+            "authz",
+            "credential",
+            "decision",
+            "explain",
+            "identity",
+            "keys",
+            "reason",
+        ],
+        &[
+            "axum",
+            "futures_util",
+            "http",
+            "pin_project_lite",
+            "prost",
+            "prost_reflect",
+            "prost_types",
+            "serde",
+            "serde_json",
+            "tokio",
+            "tokio_stream",
+            "tokio_util",
+            "tonic",
+            "tonic_health",
+            "tonic_reflection",
+            "tonic_types",
+            "tower",
+            "tracing",
+        ],
+    ),
+    // Running it.
+    (
+        "settings",
+        &["identity"],
+        &[
+            "clap",
+            "humantime",
+            "secrecy",
+            "serde",
+            "strsim",
+            "thiserror",
+            "toml",
+            "url",
+        ],
+    ),
+    (
+        "telemetry",
+        &[],
+        &[
+            "prometheus_client",
+            "thiserror",
+            "tracing_appender",
+            "tracing_subscriber",
+        ],
+    ),
+    (
+        "emulator",
+        &["identity"],
+        &[
+            "aws_lc_rs",
+            "axum",
+            "base64",
+            "futures_util",
+            // A module of its own has this name.
+            "http",
+            "serde",
+            "serde_json",
+            "thiserror",
+            "tokio",
+            "tokio_util",
+            "toml",
+        ],
+    ),
+    (
+        "server",
+        &[
+            "authz",
+            "clerk",
+            "door",
+            "identity",
+            "keys",
+            "settings",
+            "telemetry",
+        ],
+        // `http` is the door.
+        &["http", "thiserror", "tokio", "tokio_util", "tracing"],
+    ),
+    ("cli", &["*"], &["*"]),
+];
+
+/// Names at the start of a path that are no crates.
+const OWN: &[&str] = &["std", "core", "crate", "self", "super", "Self"];
+
+#[test]
+fn every_room_imports_only_what_the_table_permits() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let crates = dependencies();
+    let mut wrong = Vec::new();
+    for (file, room, code) in files(&root) {
+        for (line, imported) in imports(&code, &crates) {
+            if let Some(problem) = judge(&room, &imported) {
+                wrong.push(format!("{file}:{line}: {problem}"));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "tests/it/rooms.rs holds the table:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn the_table_has_every_room_of_the_library() {
+    let library = include_str!("../../src/lib.rs");
+    let declared: Vec<&str> = library
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .collect();
+    let mut known: Vec<&str> = TABLE.iter().map(|(room, ..)| *room).collect();
+    let mut declared_sorted = declared.clone();
+    declared_sorted.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(declared_sorted, known);
+}
+
+#[test]
+fn a_wrong_import_is_seen() {
+    let crates = dependencies();
+    let code =
+        "use crate::door::grpc;\nuse tonic::Status;\nfn f() { reqwest::get(); }\n// use axum::x;\n";
+    let seen: Vec<String> = imports(code, &crates)
+        .iter()
+        .filter_map(|(_, imported)| judge("token", imported))
+        .collect();
+    assert_eq!(seen.len(), 3, "{seen:?}");
+    assert!(imports("#[cfg(test)]\nmod tests {\n use axum::x;\n}\n", &crates).is_empty());
+}
+
+#[derive(Debug)]
+enum Imported {
+    Room(String),
+    Crate(String),
+}
+
+fn judge(room: &str, imported: &Imported) -> Option<String> {
+    if room == "lib" || room == "main" {
+        return None;
+    }
+    let (_, rooms, crates) = TABLE.iter().find(|(name, ..)| *name == room)?;
+    let permits = |list: &[&str], name: &str| list.contains(&"*") || list.contains(&name);
+    match imported {
+        Imported::Room(other) if other != room && !permits(rooms, other) => Some(format!(
+            "room `{room}` imports room `{other}`; it may import {rooms:?}"
+        )),
+        Imported::Crate(name) if !permits(crates, name) => Some(format!(
+            "room `{room}` names crate `{name}`; it may name {crates:?}"
+        )),
+        Imported::Room(_) | Imported::Crate(_) => None,
+    }
+}
+
+/// The dependencies of Cargo.toml, as Rust names them.
+fn dependencies() -> Vec<String> {
+    let manifest: toml::Table = include_str!("../../Cargo.toml")
+        .parse()
+        .expect("Cargo.toml is TOML");
+    let names = ["dependencies", "dev-dependencies"]
+        .iter()
+        .filter_map(|key| manifest.get(*key));
+    names
+        .filter_map(toml::Value::as_table)
+        .flat_map(|table| table.keys().map(|name| name.replace('-', "_")))
+        .collect()
+}
+
+/// Every file, with its room and its code without comments and tests.
+fn files(folder: &Path) -> Vec<(String, String, String)> {
+    fn walk(folder: &Path, into: &mut BTreeMap<String, String>) {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let name = path
+                .file_name()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned();
+            if path.is_dir() {
+                walk(&path, into);
+            } else if name.ends_with(".rs") && name != "tests.rs" {
+                let text = fs::read_to_string(&path).expect("text");
+                into.insert(path.to_string_lossy().into_owned(), text);
+            }
+        }
+    }
+    let mut all = BTreeMap::new();
+    walk(folder, &mut all);
+    all.into_iter()
+        .map(|(path, code)| {
+            let inside = path.rsplit_once("/src/").expect("below src").1.to_owned();
+            let room = inside.split(['/', '.']).next().expect("a room").to_owned();
+            (format!("src/{inside}"), room, code)
+        })
+        .collect()
+}
+
+/// What the code names: `crate::room`, and crates at the start of a path.
+fn imports(code: &str, crates: &[String]) -> Vec<(usize, Imported)> {
+    // Tests stand at the end of a file.
+    let code = code.split("#[cfg(test)]\n").next().unwrap_or_default();
+    let mut found = Vec::new();
+    let mut in_crate_list = false;
+    for (index, line) in code.lines().enumerate() {
+        let line = line.split("//").next().unwrap_or_default();
+        // `use crate::{` lists rooms on the lines that follow, one step in.
+        if in_crate_list {
+            if line.starts_with('}') {
+                in_crate_list = false;
+            } else if let Some(rest) = line.strip_prefix("    ")
+                && !rest.starts_with([' ', '}'])
+            {
+                let room: String = rest
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
+                found.push((index + 1, Imported::Room(room)));
+            }
+        }
+        if line.trim_end().ends_with("use crate::{") {
+            in_crate_list = true;
+        }
+        let words = line.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
+        for word in words.filter(|word| word.contains("::")) {
+            let mut parts = word.split("::");
+            let first = parts.next().unwrap_or_default();
+            if first == "crate" {
+                if let Some(room) = parts.next().filter(|room| !room.is_empty()) {
+                    found.push((index + 1, Imported::Room(room.to_owned())));
+                }
+            } else if !OWN.contains(&first) && crates.iter().any(|name| name == first) {
+                found.push((index + 1, Imported::Crate(first.to_owned())));
+            }
+        }
+    }
+    found
+}
