@@ -28,10 +28,24 @@ if need python3 "tests through Python, grpcurl" "your distribution's python3 and
     .venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
     mark .venv/.installed requirements.txt
   fi
+  protos=(proto/clerkauthz/v1/*.proto proto/google/rpc/*.proto)
+  if ! fresh examples/python/gen/.generated "${protos[@]}"; then
+    echo "setup: Python stubs into examples/python/gen"
+    rm -rf examples/python/gen && mkdir -p examples/python/gen
+    .venv/bin/python -m grpc_tools.protoc -I proto \
+      --python_out=examples/python/gen --grpc_python_out=examples/python/gen "${protos[@]}"
+    mark examples/python/gen/.generated "${protos[@]}"
+  fi
 fi
 
 if need npm "the SDK to compare with, proto lint, the Node example" "https://nodejs.org, 20 or later"; then
-  for folder in . conformance examples/node; do
+  # One package with an exact version and no dependencies but its own binaries.
+  if ! fresh node_modules/.installed package.json; then
+    echo "setup: npm packages into node_modules"
+    npm install --silent --no-audit --no-fund --no-package-lock
+    mark node_modules/.installed package.json
+  fi
+  for folder in conformance examples/node; do
     if ! fresh "$folder/node_modules/.installed" "$folder/package-lock.json"; then
       echo "setup: npm packages into $folder/node_modules"
       (cd "$folder" && npm ci --silent --no-audit --no-fund)
@@ -41,21 +55,32 @@ if need npm "the SDK to compare with, proto lint, the Node example" "https://nod
 fi
 
 if need go "the Go example" "https://go.dev/dl"; then
-  if ! fresh .tools/go/.installed examples/go/go.sum; then
-    echo "setup: Go plugins into .tools/go"
+  if ! fresh examples/go/gen/.generated examples/go/go.sum proto/clerkauthz/v1/*.proto; then
+    echo "setup: Go plugins into .tools/go, Go stubs into examples/go/gen"
     mkdir -p .tools/go
-    (cd examples/go && go mod download && GOBIN="$PWD/../../.tools/go" \
-      go install google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc)
-    mark .tools/go/.installed examples/go/go.sum
+    (cd examples/go && GOBIN="$PWD/../../.tools/go" GOFLAGS=-mod=readonly go install \
+      google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc)
+    rm -rf examples/go/gen && mkdir -p examples/go/gen
+    here=example.com/clerk-authz-example/gen/clerkauthz/v1
+    options=()
+    for proto in proto/clerkauthz/v1/*.proto; do
+      options+=("--go_opt=M${proto#proto/}=$here;clerkauthzv1" "--go-grpc_opt=M${proto#proto/}=$here;clerkauthzv1")
+    done
+    # The compiler comes with the Python tools.
+    PATH="$PWD/.tools/go:$PATH" .venv/bin/python -m grpc_tools.protoc -I proto \
+      --go_out=examples/go/gen --go_opt=module=example.com/clerk-authz-example/gen \
+      --go-grpc_out=examples/go/gen --go-grpc_opt=module=example.com/clerk-authz-example/gen \
+      "${options[@]}" proto/clerkauthz/v1/*.proto
+    (cd examples/go && go build -o ../../.tools/go/example .)
+    mark examples/go/gen/.generated examples/go/go.sum proto/clerkauthz/v1/*.proto
   fi
 fi
 
 if need mvn "the Java example" "https://maven.apache.org, with a JDK 17 or later"; then
-  if ! fresh .tools/java.installed examples/java/pom.xml; then
-    echo "setup: Maven packages"
-    mkdir -p .tools
+  if ! fresh examples/java/target/.built examples/java/pom.xml proto/clerkauthz/v1/*.proto; then
+    echo "setup: the Java example into examples/java/target"
     (cd examples/java && mvn --quiet --batch-mode -DskipTests package)
-    mark .tools/java.installed examples/java/pom.xml
+    mark examples/java/target/.built examples/java/pom.xml proto/clerkauthz/v1/*.proto
   fi
 fi
 

@@ -1,0 +1,105 @@
+"""What a Python service needs to ask clerk-authz: copy this file and the generated stubs.
+
+Stubs:  python -m grpc_tools.protoc -I proto --python_out=gen --grpc_python_out=gen \
+            proto/clerkauthz/v1/*.proto proto/google/rpc/*.proto
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "gen"))
+
+try:
+    import grpc
+    from clerkauthz.v1 import authz_service_pb2 as pb
+    from clerkauthz.v1 import authz_service_pb2_grpc as stubs
+    from google.rpc import error_details_pb2, status_pb2
+except ImportError as error:
+    sys.exit(f"{error}: run `make setup`, then use .venv/bin/python")
+
+# A caller that waits longer than this has better things to do than to wait.
+DEADLINE_SECONDS = 0.5
+
+# Retries are the channel's business: only for "cannot tell", never for a denial.
+SERVICE_CONFIG = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [{"service": "clerkauthz.v1.AuthzService"}],
+                "retryPolicy": {
+                    "maxAttempts": 3,
+                    "initialBackoff": "0.05s",
+                    "maxBackoff": "0.2s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ],
+        "loadBalancingConfig": [{"round_robin": {}}],
+    }
+)
+
+
+@dataclass
+class Denied(Exception):
+    """The token is not good; `reason` says why."""
+
+    reason: str
+
+
+@dataclass
+class CannotTell(Exception):
+    """Neither yes nor no: answer 503, and never let the request pass."""
+
+    reason: str
+    retry_after_seconds: int
+
+
+class Authz:
+    """One for the whole process: it holds one channel, which reconnects by itself."""
+
+    def __init__(self, address: str):
+        self._channel = grpc.insecure_channel(
+            address,
+            options=[
+                ("grpc.service_config", SERVICE_CONFIG),
+                ("grpc.keepalive_time_ms", 30_000),
+                ("grpc.max_reconnect_backoff_ms", 1_000),
+            ],
+        )
+        self._stub = stubs.AuthzServiceStub(self._channel)
+
+    def verify(self, authorization: list[str], cookie: list[str]) -> pb.VerifySessionResponse:
+        """The session, for header values as they were received."""
+        http = pb.HttpCredentials(authorization=authorization, cookie=cookie)
+        return self.ask(pb.VerifySessionRequest(http=http))
+
+    def ask(self, request: pb.VerifySessionRequest) -> pb.VerifySessionResponse:
+        try:
+            return self._stub.VerifySession(request, timeout=DEADLINE_SECONDS)
+        except grpc.RpcError as error:
+            reason, retry_after = details_of(error)
+            if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+                raise Denied(reason) from error
+            # Everything else, whatever it is, is not a yes.
+            raise CannotTell(reason or error.code().name, retry_after) from error
+
+    def close(self):
+        self._channel.close()
+
+
+def details_of(error: grpc.RpcError) -> tuple[str, int]:
+    """The reason of ErrorInfo and the delay of RetryInfo, in whole seconds."""
+    reason, retry_after = "", 1
+    for key, value in error.trailing_metadata() or ():
+        if key != "grpc-status-details-bin":
+            continue
+        for detail in status_pb2.Status.FromString(value).details:
+            info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+            if detail.Unpack(info):
+                reason = info.reason
+            elif detail.Unpack(retry):
+                retry_after = max(1, retry.retry_delay.ToTimedelta().seconds)
+    return reason, retry_after

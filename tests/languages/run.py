@@ -1,0 +1,271 @@
+"""Runs the real binary and asks it from every language, as the examples do.
+
+    .venv/bin/python tests/languages/run.py [path of clerk-authz]
+
+Prints a line per language and, last, `N passed, N failed, N skipped`. A toolchain that is not there
+is named and skipped; with CI=true that is a failure. Ends only the processes that it started.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "examples/python/gen"))
+
+import grpc  # noqa: E402
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # noqa: E402
+
+BINARY = sys.argv[1] if len(sys.argv) > 1 else str(ROOT / "target/debug/clerk-authz")
+CI = os.environ.get("CI") == "true"
+PATIENCE_SECONDS = 30
+passed = failed = skipped = 0
+notes = []
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+GRPC, HTTP, CLERK = (f"127.0.0.1:{free_port()}" for _ in range(3))
+
+
+def request(url, headers=None, data=None, method=None):
+    """Status, headers and body; an HTTP error is an answer too."""
+    asked = urllib.request.Request(url, headers=headers or {}, data=data, method=method)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(asked, timeout=10) as answer:
+            return answer.status, answer.headers, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read().decode()
+
+
+def eventually(what, condition):
+    end = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < end:
+        try:
+            if condition():
+                return
+        except OSError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError(f"never: {what}")
+
+
+class Process:
+    """A process of ours, ended by its id."""
+
+    def __init__(self, command, cwd=ROOT, env=None):
+        self.process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def line_with(self, text):
+        for line in self.process.stdout:
+            if text in line:
+                return line.strip()
+        raise AssertionError(f"{self.process.args} ended without {text!r}")
+
+    def end(self):
+        self.process.terminate()
+        try:
+            code = self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+        self.process.stdout.close()
+        return code
+
+
+class Clerk:
+    """The offline Clerk and the service; the service can go away while Clerk stays."""
+
+    def __init__(self):
+        self.clerk = Process([BINARY, "emulator", "--addr", CLERK])
+        eventually("the offline Clerk", lambda: request(f"http://{CLERK}/")[0] == 200)
+        self.world = json.loads(request(f"http://{CLERK}/_emulator/world")[2])["instances"][0]
+        self.start()
+
+    def start(self):
+        self.service = Process(
+            [BINARY, "serve", "--grpc-addr", GRPC, "--http-addr", HTTP],
+            env={
+                "CLERK_PUBLISHABLE_KEY": self.world["publishable_key"],
+                "CLERK_AUTHZ_ISSUER": self.world["issuer"],
+                "CLERK_AUTHORIZED_PARTIES": "http://localhost:3000",
+            },
+        )
+        eventually("the service", lambda: request(f"http://{HTTP}/readyz")[0] == 200)
+
+    def token(self, query=""):
+        return request(f"http://{CLERK}/_emulator/token?user=user_alice{query}")[2]
+
+    def cookie(self):
+        body = json.dumps({"user": "user_alice"}).encode()
+        answer = request(
+            f"http://{CLERK}/_emulator/tokens", {"content-type": "application/json"}, body
+        )
+        return json.loads(answer[2])["cookie"]
+
+
+def check(suite, name, condition, detail=""):
+    global passed, failed
+    suite.append((name, bool(condition), detail))
+    if condition:
+        passed += 1
+    else:
+        failed += 1
+
+
+def report(language, suite):
+    good = sum(1 for _, ok, _ in suite if ok)
+    print(f"{language}: {good} passed, {len(suite) - good} failed", flush=True)
+    for name, ok, detail in suite:
+        if not ok:
+            print(f"  FAILED {name}: {detail}", flush=True)
+
+
+def example(language, command, cwd, clerk):
+    """The web handler of one language: what it answers, and that it fails closed."""
+    suite = []
+    app = Process(command, cwd=cwd, env={"CLERK_AUTHZ_ADDR": GRPC, "PORT": "0"})
+    try:
+        url = app.line_with("listening on").split()[-1]
+
+        def get(headers):
+            status, answered, body = request(url, headers)
+            return status, answered, json.loads(body)
+
+        bearer = lambda token: {"authorization": f"Bearer {token}"}  # noqa: E731
+        status, _, body = get(bearer(clerk.token("&organization=acme")))
+        expected = {"user_id": "user_alice", "organization": "org_acme", "role": "org:admin"}
+        check(suite, "good token", (status, body) == (200, expected), (status, body))
+        status, _, body = get({"cookie": clerk.cookie()})
+        check(suite, "good cookie", status == 200 and body["user_id"] == "user_alice", (status, body))
+        for name, headers, reason in [
+            ("expired", bearer(clerk.token("&expired=true")), "TOKEN_EXPIRED"),
+            ("forged", bearer(clerk.token("&forged=true")), "SIGNATURE_INVALID"),
+            ("junk", bearer("junk"), "TOKEN_MALFORMED"),
+            ("none", {}, "TOKEN_MISSING"),
+        ]:
+            status, answered, body = get(headers)
+            good = status == 401 and body == {"reason": reason}
+            check(suite, name, good and answered["www-authenticate"] == "Bearer", (status, body))
+        clerk.service.end()
+        status, answered, body = get(bearer(clerk.token()))
+        check(suite, "service gone: fails closed", status == 503, (status, body))
+        check(suite, "service gone: says when", int(answered["retry-after"] or 0) >= 1, answered)
+        clerk.start()
+        eventually("it reconnects", lambda: get(bearer(clerk.token()))[0] == 200)
+        check(suite, "service back: reconnects", True)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the suite has failed
+        check(suite, "runs", False, repr(error))
+    finally:
+        app.end()
+    report(language, suite)
+
+
+def health_and_reflection(clerk):
+    suite = []
+    with grpc.insecure_channel(GRPC) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        serving = health_pb2.HealthCheckResponse.SERVING
+        for name in ["", "clerkauthz.v1.AuthzService", "liveness"]:
+            answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
+            check(suite, f"health {name!r}", answer.status == serving, answer)
+        watch = health.Watch(health_pb2.HealthCheckRequest(service=""), timeout=10)
+        check(suite, "health watch", next(watch).status == serving)
+        watch.cancel()
+        reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+        asked = reflection_pb2.ServerReflectionRequest(list_services="")
+        answer = next(reflection.ServerReflectionInfo(iter([asked]), timeout=5))
+        names = [service.name for service in answer.list_services_response.service]
+        check(suite, "reflection v1alpha", "clerkauthz.v1.AuthzService" in names, names)
+    grpcurl = str(ROOT / ".venv/bin/grpcurl")
+    for arguments, expected in [
+        (["list"], "clerkauthz.v1.AuthzService"),
+        (["describe", "clerkauthz.v1.AuthzService"], "rpc VerifySession"),
+    ]:
+        ran = subprocess.run(
+            [grpcurl, "-plaintext", GRPC, *arguments], capture_output=True, text=True, timeout=20
+        )
+        check(suite, f"grpcurl {arguments[0]}", expected in ran.stdout, ran.stderr)
+    token = clerk.token()
+    ran = subprocess.run(
+        [grpcurl, "-plaintext", "-d", json.dumps({"token": token}), GRPC,
+         "clerkauthz.v1.AuthzService/VerifySession"],
+        capture_output=True, text=True, timeout=20,
+    )
+    check(suite, "grpcurl VerifySession", '"userId": "user_alice"' in ran.stdout, ran.stderr)
+    ran = subprocess.run([BINARY, "health", "--addr", GRPC], capture_output=True, text=True, timeout=20)
+    check(suite, "clerk-authz health", (ran.returncode, ran.stdout.strip()) == (0, "SERVING"), ran)
+    for query, code in [("", 0), ("&expired=true", 1)]:
+        token = clerk.token(query)
+        ran = subprocess.run(
+            [BINARY, "verify", "--issuer", clerk.world["issuer"], "--json", "-"],
+            input=token, capture_output=True, text=True, timeout=20,
+        )
+        answer = json.loads(ran.stdout)
+        good = ran.returncode == code and answer["accepted"] == (code == 0)
+        check(suite, f"clerk-authz verify exits {code}", good, ran)
+    ran = subprocess.run(
+        [str(ROOT / ".venv/bin/python"), "examples/python/verify.py", clerk.token()],
+        cwd=ROOT, env={**os.environ, "CLERK_AUTHZ_ADDR": GRPC},
+        capture_output=True, text=True, timeout=20,
+    )
+    check(suite, "examples/python/verify.py", ran.stdout.startswith("accepted: user_alice"), ran)
+    report("health and reflection", suite)
+
+
+def main():
+    global failed, skipped
+    clerk = Clerk()
+    code = None
+    try:
+        health_and_reflection(clerk)
+        go = ROOT / ".tools/go/example"
+        java = ROOT / "examples/java/target"
+        for language, tool, ready, command, cwd in [
+            ("python", "python3", True, [str(ROOT / ".venv/bin/python"), "app.py"], "python"),
+            ("node", "node", (ROOT / "examples/node/node_modules").exists(), ["node", "app.mjs"], "node"),
+            ("go", "go", go.exists(), [str(go)], "go"),
+            ("java", "java", (java / "example.jar").exists(),
+             ["java", "-cp", f"{java}/example.jar:{java}/lib/*", "example.App"], "java"),
+        ]:
+            if shutil.which(tool) and ready:
+                example(language, command, ROOT / "examples" / cwd, clerk)
+            else:
+                why = "is not built: run `make setup`" if shutil.which(tool) else f"needs {tool}"
+                notes.append(f"skipped: {language} {why}")
+                skipped += 1
+    finally:
+        code = clerk.service.end()
+        clerk.clerk.end()
+    suite = []
+    check(suite, "SIGTERM ends the service with 0", code == 0, code)
+    report("end", suite)
+    for note in notes:
+        print(note)
+    if CI and skipped:
+        failed += skipped
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    sys.exit(1 if failed else 0)
+
+
+main()
