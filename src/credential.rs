@@ -105,11 +105,11 @@ pub fn select<'a>(
             if from_header.is_some_and(|token| token.len() > MAX_TOKEN_BYTES) {
                 return too_large(steps, from_header.map_or(0, str::len));
             }
-            let from_cookie = cookie::read(cookie, cookies, &hint, now);
+            let from_cookie = cookie::read(cookie, cookies, hint, now);
             match (from_header, from_cookie) {
                 (Some(token), from_cookie) => {
                     if let Ok(Some(other)) = &from_cookie
-                        && name_different_sessions(token, &other.token, &hint)
+                        && name_different_sessions(token, &other.token, hint)
                     {
                         steps.failed(
                             Rule::Credential,

@@ -106,6 +106,7 @@ fn a_flag_beats_a_variable_and_a_message_names_the_one_that_counts() {
 
 /// Each wrong setting says what was found, what is expected, and so how to mend it.
 #[test]
+#[expect(clippy::type_complexity, reason = "a table")]
 fn every_wrong_setting_says_how_to_mend_it() {
     let empty = file("  \n");
     let empty = empty.path().to_str().expect("UTF-8");

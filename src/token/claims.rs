@@ -123,10 +123,10 @@ impl Claims {
         if self.duplicate {
             return Err(InvalidClaim::Duplicate);
         }
-        let user_id = parsed::<UserId>(self.sub.required("sub", TEXT)?, "sub", "a user id")?;
+        let user_id = parsed::<UserId>(&self.sub.required("sub", TEXT)?, "sub", "a user id")?;
         let session_id =
-            parsed::<SessionId>(self.sid.required("sid", TEXT)?, "sid", "a session id")?;
-        let issuer = parsed::<Issuer>(self.iss.required("iss", TEXT)?, "iss", "an issuer")?;
+            parsed::<SessionId>(&self.sid.required("sid", TEXT)?, "sid", "a session id")?;
+        let issuer = parsed::<Issuer>(&self.iss.required("iss", TEXT)?, "iss", "an issuer")?;
         let expires_at = time(self.exp, "exp")?.ok_or(InvalidClaim::Absent { name: "exp" })?;
         let not_before = time(self.nbf, "nbf")?;
         let issued_at = time(self.iat, "iat")?;
@@ -190,7 +190,7 @@ impl Claims {
 }
 
 fn parsed<T: std::str::FromStr>(
-    text: Box<str>,
+    text: &str,
     name: &'static str,
     expected: &'static str,
 ) -> Result<T, InvalidClaim> {
@@ -264,7 +264,7 @@ fn organization_v1(
         return Ok(None);
     };
     Ok(Some(Organization {
-        id: parsed::<OrganizationId>(id, "org_id", "an organization id")?,
+        id: parsed::<OrganizationId>(&id, "org_id", "an organization id")?,
         slug,
         role: role.map(|role| prefixed(&role)),
         permissions: permissions
@@ -344,7 +344,7 @@ impl OrganizationClaim {
         let names = self.per.optional("o.per", TEXT)?.unwrap_or_default();
         let masks = self.fpm.optional("o.fpm", TEXT)?.unwrap_or_default();
         Ok(Organization {
-            id: parsed::<OrganizationId>(id, "o.id", "an organization id")?,
+            id: parsed::<OrganizationId>(&id, "o.id", "an organization id")?,
             slug: not_empty(self.slg.optional("o.slg", TEXT)?),
             role: not_empty(self.rol.optional("o.rol", TEXT)?).map(|role| prefixed(&role)),
             permissions: permissions::decode(features, &names, &masks),

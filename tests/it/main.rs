@@ -1,6 +1,7 @@
 //! All integration tests are one binary, so that linking happens once.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
+#![allow(clippy::print_stdout, reason = "suites say what they ran")]
 
 mod advisories;
 mod bad_input;

@@ -1,0 +1,40 @@
+# The same commands for people and for CI. `make help` lists them.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.PHONY: help setup run test check bench load fuzz proto-baseline release
+
+SECONDS_EACH ?= 60
+BUF := node_modules/.bin/buf
+# The last release's contract; `make proto-baseline` renews it at a release.
+BASELINE := docs/proto-baseline.binpb
+
+help: ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+setup: ## install what building and testing need, into folders of the project
+	@scripts/setup.sh
+
+run: ## run the offline Clerk and the service, and print what to try
+	cargo run -- dev
+
+test: ## install what is missing, then run every test suite
+	@scripts/test.sh
+
+check: ## format, lint, tests, docs, licences, protos: everything that must be green
+	@scripts/check.sh
+
+bench: ## measure the parts: signature, parsing, cache, allocations
+	cargo bench --bench verification
+
+load: ## measure the service against an empty call, over real connections
+	scripts/load.sh
+
+fuzz: ## build the fuzz targets and run each for a minute (SECONDS_EACH=60)
+	@SECONDS_EACH="$(SECONDS_EACH)" scripts/fuzz.sh
+
+proto-baseline: ## write the contract that `buf breaking` compares with; at a release
+	$(BUF) build -o $(BASELINE)
+
+release: ## build the binary as it is released: without the offline Clerk
+	cargo build --release --locked --no-default-features

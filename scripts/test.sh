@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Every test suite, each with its closing line, and a summary. Fails when one fails, and in CI when
+# one is skipped.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+scripts/setup.sh || exit 1
+summary=()
+failed=0
+
+suite() { # NAME, COMMAND…
+  local name=$1 log status
+  shift
+  log=$(mktemp)
+  echo "=== $name: $*"
+  "$@" 2>&1 | tee "$log"
+  status=${PIPESTATUS[0]}
+  local closing
+  closing=$(grep -E '^test result:|^[0-9]+ passed, [0-9]+ failed' "$log" | tr '\n' ';' | sed 's/;$//')
+  rm -f "$log"
+  if [ "$status" -ne 0 ]; then
+    failed=1
+    summary+=("FAILED   $name: ${closing:-no closing line}")
+  elif [ -z "$closing" ]; then
+    failed=1
+    summary+=("FAILED   $name: it ran no test")
+  else
+    summary+=("passed   $name: $closing")
+  fi
+}
+
+suite "unit tests" cargo test --locked --lib
+# The oracle is one of these: it asks Clerk's own SDK, and fails where that is not installed.
+suite "through the doors, oracle, advisories" cargo test --locked --test it
+suite "examples in the documentation" cargo test --locked --doc
+suite "without the offline Clerk" cargo test --locked --no-default-features --lib
+cargo build --locked --quiet || exit 1
+if [ -x .venv/bin/python ]; then
+  suite "other languages" .venv/bin/python tests/languages/run.py target/debug/clerk-authz
+else
+  summary+=("skipped  other languages: Python 3 is missing; install python3 and python3-venv, then \`make setup\`")
+  [ "${CI:-}" = true ] && failed=1
+fi
+
+echo
+echo "=== summary"
+printf '%s\n' "${summary[@]}"
+exit "$failed"
