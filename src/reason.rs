@@ -80,3 +80,21 @@ impl fmt::Display for Reason {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// docs/reasons.md and this enum are one list.
+    #[test]
+    fn the_document_has_every_reason_with_its_description() {
+        let document = include_str!("../docs/reasons.md");
+        for reason in Reason::ALL {
+            let row = format!("| `{reason}` | {} |", reason.description());
+            assert!(
+                document.contains(&row),
+                "docs/reasons.md lacks the row {row}"
+            );
+        }
+    }
+}

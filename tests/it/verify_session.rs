@@ -501,3 +501,22 @@ async fn a_credential_must_be_set_but_may_be_empty() {
     assert_eq!(unset.code(), Code::InvalidArgument);
     fixture.stop().await;
 }
+
+/// docs/verification.md and the rules are one list, in one order.
+#[test]
+fn the_document_has_every_rule_in_order() {
+    let document = include_str!("../../docs/verification.md");
+    let documented: Vec<&str> = document
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("| `")?
+                .split_once("` |")
+                .map(|(rule, _)| rule)
+        })
+        .collect();
+    let rules: Vec<&str> = clerk_authz::explain::Rule::ALL
+        .iter()
+        .map(|rule| rule.name())
+        .collect();
+    assert_eq!(documented, rules);
+}
