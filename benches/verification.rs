@@ -1,0 +1,136 @@
+//! What the parts cost: time and allocations. `make bench`; nothing here is a test.
+
+use std::{hint::black_box, sync::Arc, time::Duration};
+
+use clerk_authz::{
+    authz::{Instance, Instances, Question, TokenCache, Verdict, Verifier},
+    emulator::{Emulator, TokenSpec, World},
+    explain::Steps,
+    identity::Timestamp,
+    keys::{Keyring, VerifyingKey},
+    token,
+};
+use divan::{AllocProfiler, Bencher};
+use futures_util::FutureExt;
+
+#[global_allocator]
+static ALLOCATOR: AllocProfiler = AllocProfiler::system();
+
+fn main() {
+    divan::main();
+}
+
+struct Prepared {
+    token: String,
+    now: Timestamp,
+    pem: String,
+    issuer: String,
+}
+
+/// A good token of an organization's member, as Clerk makes it, and what verifies it.
+fn prepared() -> &'static Prepared {
+    static PREPARED: std::sync::LazyLock<Prepared> = std::sync::LazyLock::new(|| {
+        let now = Timestamp::from_unix_seconds(1_800_000_000);
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(async {
+            let addr = ([127, 0, 0, 1], 0).into();
+            let clerk = Emulator::start(World::default_world(), addr, Arc::new(move || now))
+                .await
+                .expect("starts");
+            let instance = &clerk.instances()[0];
+            let spec = TokenSpec::session("user_alice").in_organization("acme");
+            let prepared = Prepared {
+                token: instance.mint(&spec).expect("a token"),
+                now,
+                pem: instance.public_key_pem(),
+                issuer: instance.issuer().as_str().to_owned(),
+            };
+            clerk.stop().await;
+            prepared
+        })
+    });
+    &PREPARED
+}
+
+fn verifier(cache_bytes: u64) -> Verifier {
+    let key = VerifyingKey::from_pem(&prepared().pem).expect("a key");
+    let instance = Instance {
+        name: "default".parse().expect("a name"),
+        issuer: prepared().issuer.parse().expect("an issuer"),
+        publishable_key: None,
+        authorized_parties: vec!["http://localhost:3000".to_owned()],
+        audiences: Vec::new(),
+        keyring: Arc::new(Keyring::pinned(key)),
+    };
+    Verifier::new(
+        Instances::new(vec![Arc::new(instance)]).expect("one"),
+        TokenCache::new(cache_bytes),
+        Duration::from_secs(5),
+    )
+}
+
+fn ask(verifier: &Verifier) {
+    let question = Question::about(&prepared().token);
+    let mut steps = Steps::off();
+    let answer = verifier
+        .verify_session(&question, prepared().now, &mut steps)
+        .now_or_never();
+    assert!(matches!(black_box(answer), Some(Ok(Verdict::Accepted(_)))));
+}
+
+/// One RSA-2048 signature with a key that is parsed: the floor of a new token.
+#[divan::bench]
+fn signature_with_a_parsed_key(bencher: Bencher<'_, '_>) {
+    let key = VerifyingKey::from_pem(&prepared().pem).expect("a key");
+    let text = &prepared().token;
+    let token = token::parse(text, &mut Steps::off()).expect("well-formed");
+    bencher.bench_local(|| {
+        let parts = token.signature_parts(text);
+        assert!(key.verify(black_box(parts.signing_input), parts.signature));
+    });
+}
+
+/// The same by jsonwebtoken's own verifier, which takes the key apart at each call.
+#[divan::bench]
+fn signature_by_jsonwebtoken(bencher: Bencher<'_, '_>) {
+    let der = VerifyingKeyDer::of(&prepared().pem);
+    let key = jsonwebtoken::DecodingKey::from_rsa_der(&der.0);
+    let (message, signature) = prepared().token.rsplit_once('.').expect("a signature");
+    bencher.bench_local(|| {
+        let algorithm = jsonwebtoken::Algorithm::RS256;
+        let good = jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key, algorithm);
+        assert!(black_box(good).expect("it can be told"));
+    });
+}
+
+struct VerifyingKeyDer(Vec<u8>);
+
+impl VerifyingKeyDer {
+    fn of(pem: &str) -> Self {
+        use base64::{Engine, engine::general_purpose::STANDARD};
+        let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        Self(STANDARD.decode(body).expect("base64"))
+    }
+}
+
+/// Form, header, claims: everything of a new token but the signature.
+#[divan::bench]
+fn parse_and_read_claims(bencher: Bencher<'_, '_>) {
+    bencher.bench_local(|| {
+        let token = token::parse(black_box(&prepared().token), &mut Steps::off()).expect("good");
+        black_box(token.into_claimed(&mut Steps::off()).expect("good"))
+    });
+}
+
+#[divan::bench]
+fn verify_a_new_token(bencher: Bencher<'_, '_>) {
+    let verifier = verifier(0);
+    bencher.bench_local(|| ask(&verifier));
+}
+
+#[divan::bench]
+fn verify_a_cached_token(bencher: Bencher<'_, '_>) {
+    let verifier = verifier(1 << 20);
+    ask(&verifier);
+    bencher.bench_local(|| ask(&verifier));
+}
