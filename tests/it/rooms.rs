@@ -205,6 +205,26 @@ fn a_wrong_import_is_seen() {
         .filter_map(|(_, imported)| judge("token", imported))
         .collect();
     assert_eq!(seen.len(), 3, "{seen:?}");
+
+    for (group, lines) in [
+        ("use crate::{identity::UserId, door::grpc};\n", vec![1]),
+        (
+            "use crate::{identity::{UserId, SessionId}, door};\n",
+            vec![1],
+        ),
+        (
+            "\nuse crate::{\n    identity::{\n        door,\n    },\n    server, // door\n};\n",
+            vec![6],
+        ),
+    ] {
+        let seen: Vec<usize> = imports(group, &crates)
+            .iter()
+            .filter(|(_, imported)| judge("token", imported).is_some())
+            .map(|(line, _)| *line)
+            .collect();
+        assert_eq!(seen, lines, "{group}");
+    }
+
     assert!(imports("#[cfg(test)]\nmod tests {\n use axum::x;\n}\n", &crates).is_empty());
 }
 
@@ -278,27 +298,12 @@ fn files(folder: &Path) -> Vec<(String, String, String)> {
 fn imports(code: &str, crates: &[String]) -> Vec<(usize, Imported)> {
     // Tests stand at the end of a file.
     let code = code.split("#[cfg(test)]\n").next().unwrap_or_default();
-    let mut found = Vec::new();
-    let mut in_crate_list = false;
+    let lines = code
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default());
+    let code = lines.collect::<Vec<_>>().join("\n");
+    let mut found = grouped_rooms(&code);
     for (index, line) in code.lines().enumerate() {
-        let line = line.split("//").next().unwrap_or_default();
-        // `use crate::{` lists rooms on the lines that follow, one step in.
-        if in_crate_list {
-            if line.starts_with('}') {
-                in_crate_list = false;
-            } else if let Some(rest) = line.strip_prefix("    ")
-                && !rest.starts_with([' ', '}'])
-            {
-                let room: String = rest
-                    .chars()
-                    .take_while(|c| c.is_alphanumeric() || *c == '_')
-                    .collect();
-                found.push((index + 1, Imported::Room(room)));
-            }
-        }
-        if line.trim_end().ends_with("use crate::{") {
-            in_crate_list = true;
-        }
         let words = line.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
         for word in words.filter(|word| word.contains("::")) {
             let mut parts = word.split("::");
@@ -309,6 +314,39 @@ fn imports(code: &str, crates: &[String]) -> Vec<(usize, Imported)> {
                 }
             } else if !OWN.contains(&first) && crates.iter().any(|name| name == first) {
                 found.push((index + 1, Imported::Crate(first.to_owned())));
+            }
+        }
+    }
+    found
+}
+
+/// The rooms in `crate::{…}`, whether the group stands on one line or on many.
+fn grouped_rooms(code: &str) -> Vec<(usize, Imported)> {
+    const OPEN: &str = "crate::{";
+    let mut found = Vec::new();
+    for (start, _) in code.match_indices(OPEN) {
+        let mut line = code[..start].matches('\n').count() + 1;
+        let mut depth = 1;
+        let mut at_item_start = true;
+        let mut room = String::new();
+        for c in code[start + OPEN.len()..].chars() {
+            if depth == 1 && at_item_start && (c.is_alphanumeric() || c == '_') {
+                room.push(c);
+                continue;
+            }
+            if !room.is_empty() {
+                found.push((line, Imported::Room(std::mem::take(&mut room))));
+                at_item_start = false;
+            }
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 1 => at_item_start = true,
+                '\n' => line += 1,
+                _ => {}
+            }
+            if depth == 0 {
+                break;
             }
         }
     }
