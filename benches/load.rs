@@ -355,7 +355,7 @@ struct Row {
 }
 
 async fn measure() {
-    let binary = std::env::var("CLERK_AUTHZ_BIN").expect("CLERK_AUTHZ_BIN: use `make load`");
+    let binary = std::env::var("LOAD_BINARY").expect("LOAD_BINARY: use `make load`");
     let this = std::env::current_exe().expect("this program");
     let this = this.to_str().expect("UTF-8");
     let clock = Arc::new(|| Timestamp::from(SystemTime::now()));

@@ -16,6 +16,6 @@ fi
 echo "load: building the binary as it is released"
 cargo build --release --locked --no-default-features --quiet
 cp target/release/clerk-authz target/clerk-authz-load
-export CLERK_AUTHZ_BIN="$PWD/target/clerk-authz-load"
+export LOAD_BINARY="$PWD/target/clerk-authz-load"
 cargo bench --locked --bench load --no-run --quiet
 exec taskset -c 1 cargo bench --locked --bench load --quiet
