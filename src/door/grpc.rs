@@ -39,6 +39,10 @@ pub mod proto {
 pub const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
 /// Calls that are worked on at once in one connection; further ones wait for the client.
 const MAX_STREAMS_PER_CONNECTION: u32 = 1_000;
+/// How much a client may send before it waits for us to read on, in bytes: for one call, and for all
+/// calls of a connection.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// The largest header list of a call in bytes; a larger one ends the call.
 const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
 /// Streams that a client has opened and reset and that were not taken up yet; more ends the
@@ -71,6 +75,8 @@ pub async fn serve(
     }
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
         .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))

@@ -157,16 +157,11 @@ impl AsyncWrite for GuardedStream {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
+    /// HTTP/2 copies frames of up to 1 KiB into one buffer when a connection cannot write several at
+    /// once, and of up to 256 bytes when it can. An answer is between the two: copied, the answers of
+    /// many calls leave in one write, which is worth more than the copy.
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        false
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

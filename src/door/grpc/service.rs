@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status, metadata::MetadataValue};
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     MAX_REQUEST_BYTES, convert,
@@ -27,6 +27,9 @@ const MAX_BATCH: usize = 1_000;
 const REQUEST_ID: &str = "x-request-id";
 /// The longest request id in bytes that is believed; a longer one is replaced.
 const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// Names a request in answers and in logs.
+type RequestId = MetadataValue<tonic::metadata::Ascii>;
 
 /// Answers the RPCs of `AuthzService`.
 #[derive(Clone)]
@@ -59,10 +62,10 @@ impl AuthzDoor {
     async fn verify(
         &self,
         rpc: Rpc,
+        id: &RequestId,
         request: &proto::VerifySessionRequest,
-        path: &str,
     ) -> Result<proto::VerifySessionResponse, Status> {
-        let question = match convert::question(request, path) {
+        let question = match convert::question(request, "") {
             Ok(question) => question,
             Err(violations) => {
                 self.calls.count(rpc, CallOutcome::InvalidRequest);
@@ -80,26 +83,27 @@ impl AuthzDoor {
             }
             Ok(Verdict::Denied(reason)) => {
                 self.calls.count(rpc, CallOutcome::Refused(reason));
-                log_denial(rpc, reason);
+                log_denial(rpc, id, reason);
                 Err(status::denied(reason))
             }
             Err(cannot_tell) => {
                 self.calls
                     .count(rpc, CallOutcome::Refused(cannot_tell.reason()));
-                log_cannot_tell(rpc, cannot_tell);
+                log_cannot_tell(rpc, id, cannot_tell);
                 Err(status::cannot_tell(cannot_tell))
             }
         }
     }
 }
 
-fn log_denial(rpc: Rpc, reason: Reason) {
-    info!(rpc = rpc.name(), reason = reason.name(), "denied");
+fn log_denial(rpc: Rpc, id: &RequestId, reason: Reason) {
+    info!(rpc = rpc.name(), request_id = ?id, reason = reason.name(), "denied");
 }
 
-fn log_cannot_tell(rpc: Rpc, cannot_tell: CannotTell) {
+fn log_cannot_tell(rpc: Rpc, id: &RequestId, cannot_tell: CannotTell) {
     warn!(
         rpc = rpc.name(),
+        request_id = ?id,
         reason = cannot_tell.reason().name(),
         retry_after = ?cannot_tell.retry_after(),
         "cannot tell: see whether the instance's JWKS can be reached"
@@ -107,7 +111,7 @@ fn log_cannot_tell(rpc: Rpc, cannot_tell: CannotTell) {
 }
 
 /// The caller's request id where it has a good one, else a new one.
-fn request_id<T>(request: &Request<T>) -> MetadataValue<tonic::metadata::Ascii> {
+fn request_id<T>(request: &Request<T>) -> RequestId {
     let given = request.metadata().get(REQUEST_ID);
     match given {
         Some(given)
@@ -120,7 +124,7 @@ fn request_id<T>(request: &Request<T>) -> MetadataValue<tonic::metadata::Ascii> 
     }
 }
 
-fn new_request_id() -> MetadataValue<tonic::metadata::Ascii> {
+fn new_request_id() -> RequestId {
     use std::{
         hash::{BuildHasher, RandomState},
         sync::{
@@ -139,16 +143,9 @@ fn new_request_id() -> MetadataValue<tonic::metadata::Ascii> {
     MetadataValue::try_from(&text[..]).unwrap_or_else(|_| MetadataValue::from_static("0"))
 }
 
-/// Runs a call under its request id and returns the id with the answer.
-async fn identified<T, F>(
-    id: MetadataValue<tonic::metadata::Ascii>,
-    call: F,
-) -> Result<Response<T>, Status>
-where
-    F: Future<Output = Result<T, Status>>,
-{
-    let span = info_span!("call", request_id = id.to_str().unwrap_or_default());
-    match call.instrument(span).await {
+/// Returns the request's id with its answer.
+fn identified<T>(id: RequestId, answer: Result<T, Status>) -> Result<Response<T>, Status> {
+    match answer {
         Ok(answer) => {
             let mut response = Response::new(answer);
             response.metadata_mut().insert(REQUEST_ID, id);
@@ -168,8 +165,10 @@ impl AuthzService for AuthzDoor {
         request: Request<proto::VerifySessionRequest>,
     ) -> Result<Response<proto::VerifySessionResponse>, Status> {
         let id = request_id(&request);
-        let request = request.into_inner();
-        identified(id, self.verify(Rpc::VerifySession, &request, "")).await
+        let answer = self
+            .verify(Rpc::VerifySession, &id, &request.into_inner())
+            .await;
+        identified(id, answer)
     }
 
     async fn batch_verify_session(
@@ -178,7 +177,7 @@ impl AuthzService for AuthzDoor {
     ) -> Result<Response<proto::BatchVerifySessionResponse>, Status> {
         let id = request_id(&request);
         let requests = request.into_inner().requests;
-        identified(id, async {
+        let answer = async {
             let count = requests.len();
             if !(1..=MAX_BATCH).contains(&count) {
                 self.calls
@@ -191,7 +190,7 @@ impl AuthzService for AuthzDoor {
             }
             let mut results = Vec::with_capacity(count);
             for request in &requests {
-                let result = self.verify(Rpc::BatchVerifySession, request, "").await;
+                let result = self.verify(Rpc::BatchVerifySession, &id, request).await;
                 results.push(convert::batch_result(
                     result.map_err(|s| status::as_message(&s)),
                 ));
@@ -199,8 +198,9 @@ impl AuthzService for AuthzDoor {
                 tokio::task::coop::consume_budget().await;
             }
             Ok(proto::BatchVerifySessionResponse { results })
-        })
-        .await
+        };
+        let answer = answer.await;
+        identified(id, answer)
     }
 
     async fn explain_decision(
@@ -209,7 +209,7 @@ impl AuthzService for AuthzDoor {
     ) -> Result<Response<proto::ExplainDecisionResponse>, Status> {
         let id = request_id(&request);
         let request = request.into_inner();
-        identified(id, async {
+        let answer = async {
             let asked = match &request.decision {
                 Some(proto::explain_decision_request::Decision::VerifySession(asked)) => {
                     convert::question(asked, "verify_session.")
@@ -257,7 +257,8 @@ impl AuthzService for AuthzDoor {
                 session,
                 steps: steps.finish().into_iter().map(convert::step).collect(),
             })
-        })
-        .await
+        };
+        let answer = answer.await;
+        identified(id, answer)
     }
 }
