@@ -21,7 +21,8 @@ fn main() {
 }
 
 struct Prepared {
-    token: String,
+    /// The first is asked about alone.
+    tokens: Vec<String>,
     now: Timestamp,
     pem: String,
     issuer: String,
@@ -40,7 +41,9 @@ fn prepared() -> &'static Prepared {
             let instance = &clerk.instances()[0];
             let spec = TokenSpec::session("user_alice").in_organization("acme");
             let prepared = Prepared {
-                token: instance.mint(&spec).expect("a token"),
+                tokens: (0..2_000)
+                    .map(|_| instance.mint(&spec).expect("a token"))
+                    .collect(),
                 now,
                 pem: instance.public_key_pem(),
                 issuer: instance.issuer().as_str().to_owned(),
@@ -50,6 +53,10 @@ fn prepared() -> &'static Prepared {
         })
     });
     &PREPARED
+}
+
+fn token() -> &'static str {
+    &prepared().tokens[0]
 }
 
 fn verifier(cache_bytes: u64) -> Verifier {
@@ -70,7 +77,11 @@ fn verifier(cache_bytes: u64) -> Verifier {
 }
 
 fn ask(verifier: &Verifier) {
-    let question = Question::about(&prepared().token);
+    ask_about(verifier, token());
+}
+
+fn ask_about(verifier: &Verifier, token: &str) {
+    let question = Question::about(token);
     let mut steps = Steps::off();
     let answer = verifier
         .verify_session(&question, prepared().now, &mut steps)
@@ -82,7 +93,7 @@ fn ask(verifier: &Verifier) {
 #[divan::bench]
 fn signature_with_a_parsed_key(bencher: Bencher<'_, '_>) {
     let key = VerifyingKey::from_pem(&prepared().pem).expect("a key");
-    let text = &prepared().token;
+    let text = token();
     let token = token::parse(text, &mut Steps::off()).expect("well-formed");
     bencher.bench_local(|| {
         let parts = token.signature_parts(text);
@@ -95,7 +106,7 @@ fn signature_with_a_parsed_key(bencher: Bencher<'_, '_>) {
 fn signature_by_jsonwebtoken(bencher: Bencher<'_, '_>) {
     let der = VerifyingKeyDer::of(&prepared().pem);
     let key = jsonwebtoken::DecodingKey::from_rsa_der(&der.0);
-    let (message, signature) = prepared().token.rsplit_once('.').expect("a signature");
+    let (message, signature) = token().rsplit_once('.').expect("a signature");
     bencher.bench_local(|| {
         let algorithm = jsonwebtoken::Algorithm::RS256;
         let good = jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key, algorithm);
@@ -117,7 +128,7 @@ impl VerifyingKeyDer {
 #[divan::bench]
 fn parse_and_read_claims(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| {
-        let token = token::parse(black_box(&prepared().token), &mut Steps::off()).expect("good");
+        let token = token::parse(black_box(token()), &mut Steps::off()).expect("good");
         black_box(token.into_claimed(&mut Steps::off()).expect("good"))
     });
 }
@@ -126,6 +137,20 @@ fn parse_and_read_claims(bencher: Bencher<'_, '_>) {
 fn verify_a_new_token(bencher: Bencher<'_, '_>) {
     let verifier = verifier(0);
     bencher.bench_local(|| ask(&verifier));
+}
+
+/// Tokens that differ, all remembered: what the cache adds to a new token.
+#[divan::bench(args = [0, 64 << 20], sample_count = 10, sample_size = 1)]
+fn verify_2000_new_tokens(bencher: Bencher<'_, '_>, cache_bytes: u64) {
+    let tokens = &prepared().tokens;
+    bencher
+        .counter(divan::counter::ItemsCount::new(tokens.len()))
+        .with_inputs(|| verifier(cache_bytes))
+        .bench_local_refs(|verifier| {
+            for token in tokens {
+                ask_about(verifier, token);
+            }
+        });
 }
 
 #[divan::bench]

@@ -172,6 +172,21 @@ impl Verifier {
         }
     }
 
+    /// The answer about a token that is remembered; `None` when it has to be verified. Neither waits
+    /// nor allocates.
+    pub fn recall(&self, question: &Question<'_>, now: Timestamp) -> Option<Verdict> {
+        let instances = self.instances.load();
+        let mut steps = Steps::off();
+        let selected = select(question.credential, &instances, now, &mut steps).ok()?;
+        let verified = self.remembered(self.cache.key(&selected.token)?, &instances, now)?;
+        Some(
+            match self.judge(&verified, question, &selected, now, &mut steps) {
+                Ok(()) => Verdict::Accepted(verified),
+                Err(reason) => Verdict::Denied(reason),
+            },
+        )
+    }
+
     /// Verifies one token. Waits only for keys, and only where the token's `kid` is not known.
     ///
     /// When `steps` are wanted the cache is left aside, so that every rule is seen; the rules are
@@ -182,7 +197,13 @@ impl Verifier {
         now: Timestamp,
         steps: &mut Steps,
     ) -> Result<Verdict, CannotTell> {
-        match self.try_verify(question, now, steps).await {
+        if !steps.wanted()
+            && let Some(verdict) = self.recall(question, now)
+        {
+            return Ok(verdict);
+        }
+        // On the heap, so that an answer from the cache does not carry its state around.
+        match Box::pin(self.try_verify(question, now, steps)).await {
             Ok(verified) => Ok(Verdict::Accepted(verified)),
             Err(Refusal::Denied(reason)) => Ok(Verdict::Denied(reason)),
             Err(Refusal::CannotTell(cannot_tell)) => Err(cannot_tell),
@@ -195,32 +216,17 @@ impl Verifier {
         now: Timestamp,
         steps: &mut Steps,
     ) -> Result<Arc<Verified>, Refusal> {
-        let instances = self.instances.load();
-        let selected = credential::select(
-            question.credential,
-            &instances.cookies(),
-            token::hint,
-            now,
-            steps,
-        )?;
-        let key = if steps.wanted() {
-            None
-        } else {
-            self.cache.key(&selected.token)
-        };
-        let verified = match key.and_then(|key| self.remembered(key, &instances, now)) {
-            Some(verified) => verified,
-            None => {
-                let verified = self
-                    .verify_signature(&selected.token, &instances, now, steps)
-                    .await?;
-                if let Some(key) = key {
-                    let dies_at = verified.session.expires_at.plus(self.clock_skew);
-                    self.cache.insert(key, &verified, dies_at, now);
-                }
-                verified
-            }
-        };
+        let instances = self.instances.load_full();
+        let selected = select(question.credential, &instances, now, steps)?;
+        let verified = self
+            .verify_signature(&selected.token, &instances, now, steps)
+            .await?;
+        if !steps.wanted()
+            && let Some(key) = self.cache.key(&selected.token)
+        {
+            let dies_at = verified.session.expires_at.plus(self.clock_skew);
+            self.cache.insert(key, &verified, dies_at, now);
+        }
         self.judge(&verified, question, &selected, now, steps)?;
         Ok(verified)
     }
@@ -299,6 +305,15 @@ impl Verifier {
         token::judge(&verified.session, &expectations, now, steps)?;
         decision::check(question.reverification, verified.session.factor_ages, steps)
     }
+}
+
+fn select<'a>(
+    credential: Credential<'a>,
+    instances: &Instances,
+    now: Timestamp,
+    steps: &mut Steps,
+) -> Result<Selected<'a>, Reason> {
+    credential::select(credential, &instances.cookies(), token::hint, now, steps)
 }
 
 /// The unverified `iss` chooses the instance, and where it names none there is no further work.

@@ -111,6 +111,8 @@ pub struct GuardedStream {
     deadline: Option<Pin<Box<Sleep>>>,
     ends_at: Option<Instant>,
     has_read: bool,
+    /// Whether other tasks had their turn since the last write.
+    has_yielded: bool,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -122,6 +124,7 @@ impl GuardedStream {
             deadline: Some(Box::pin(sleep_until(now + limits.first_byte_within))),
             ends_at: limits.max_age.map(|age| now + age),
             has_read: false,
+            has_yielded: false,
             _permit: permit,
         }
     }
@@ -154,6 +157,13 @@ impl AsyncWrite for GuardedStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        // The first answer of many calls wakes the connection, which would write it alone. Behind
+        // the calls that are ready to run it writes theirs with it.
+        if !self.has_yielded {
+            self.has_yielded = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -165,6 +175,7 @@ impl AsyncWrite for GuardedStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.has_yielded = false;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

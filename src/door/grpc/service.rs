@@ -144,7 +144,9 @@ fn new_request_id() -> RequestId {
 }
 
 /// Returns the request's id with its answer.
-fn identified<T>(id: RequestId, answer: Result<T, Status>) -> Result<Response<T>, Status> {
+fn identified<T>(mut id: RequestId, answer: Result<T, Status>) -> Result<Response<T>, Status> {
+    // It never comes again: HPACK must not remember it (RFC 7541 §7.1.3 has the same flag).
+    id.set_sensitive(true);
     match answer {
         Ok(answer) => {
             let mut response = Response::new(answer);
