@@ -6,6 +6,7 @@
 mod id;
 mod publishable_key;
 mod session;
+mod texts;
 mod timestamp;
 
 pub use self::id::{
@@ -13,7 +14,9 @@ pub use self::id::{
 };
 pub use self::publishable_key::{Environment, InvalidPublishableKey, PublishableKey};
 pub use self::session::{
-    Actor, CustomClaims, FactorAge, FactorAges, Organization, Scope, ScopedSlug, Session,
-    SessionStatus, TokenType,
+    Actor, CustomClaims, FactorAge, FactorAges, Organization, Scope, ScopedSlug, ScopedSlugs,
+    Session, SessionStatus, TokenType,
 };
+pub use self::texts::Texts;
+pub(crate) use self::texts::TextsBuilder;
 pub use self::timestamp::Timestamp;

@@ -25,17 +25,17 @@ const ENTRY_OVERHEAD_BYTES: usize = 350;
 /// "this was signed by that key and holds these claims".
 #[derive(Debug)]
 pub struct TokenCache {
-    entries: Option<Cache<[u8; 32], Arc<Entry>>>,
+    entries: Option<Cache<[u8; 32], Entry>>,
     hits: AtomicU64,
     misses: AtomicU64,
     evictions: Arc<AtomicU64>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     verified: Arc<Verified>,
     bytes: u32,
-    lifetime: Duration,
+    lifetime_seconds: u32,
 }
 
 /// Counters of a [`TokenCache`] since the start, and its size now.
@@ -65,7 +65,7 @@ impl TokenCache {
         let entries = (max_bytes > 0).then(|| {
             Cache::builder()
                 .max_capacity(max_bytes)
-                .weigher(|_, entry: &Arc<Entry>| entry.bytes)
+                .weigher(|_, entry: &Entry| entry.bytes)
                 .expire_after(UntilExpiry)
                 .eviction_listener(move |_, _, cause| {
                     if cause == RemovalCause::Size {
@@ -97,7 +97,7 @@ impl TokenCache {
             &self.misses
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        found.map(|entry| Arc::clone(&entry.verified))
+        found.map(|entry| entry.verified)
     }
 
     /// Remembers a token until `dies_at`. A token that is already dead is not remembered.
@@ -116,9 +116,9 @@ impl TokenCache {
             let entry = Entry {
                 verified: Arc::clone(verified),
                 bytes,
-                lifetime,
+                lifetime_seconds: u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX),
             };
-            entries.insert(key.0, Arc::new(entry));
+            entries.insert(key.0, entry);
         }
     }
 
@@ -147,14 +147,9 @@ impl TokenCache {
 /// An entry dies with its token. Only housekeeping: each hit checks the time by the caller's clock.
 struct UntilExpiry;
 
-impl Expiry<[u8; 32], Arc<Entry>> for UntilExpiry {
-    fn expire_after_create(
-        &self,
-        _: &[u8; 32],
-        entry: &Arc<Entry>,
-        _: Instant,
-    ) -> Option<Duration> {
-        Some(entry.lifetime)
+impl Expiry<[u8; 32], Entry> for UntilExpiry {
+    fn expire_after_create(&self, _: &[u8; 32], entry: &Entry, _: Instant) -> Option<Duration> {
+        Some(Duration::from_secs(u64::from(entry.lifetime_seconds) + 1))
     }
 }
 
@@ -163,23 +158,25 @@ fn size_of(session: &Session) -> usize {
     // The allocator hands out multiples of 16 with 8 of its own.
     let text = |text: &str| text.len().next_multiple_of(16) + 16;
     let maybe = |value: &Option<Box<str>>| value.as_deref().map_or(0, text);
-    let list = |values: &[Box<str>]| values.iter().map(|value| 16 + text(value)).sum::<usize>();
-    let slugs = session.features.iter().chain(&session.plans);
+    let list = |heap_bytes: usize| match heap_bytes {
+        0 => 0,
+        bytes => bytes + 16,
+    };
     ENTRY_OVERHEAD_BYTES
         + std::mem::size_of::<Verified>()
         + text(session.user_id.as_str())
         + text(session.session_id.as_str())
-        + text(session.issuer.as_str())
         + maybe(&session.token_id)
         + maybe(&session.authorized_party)
-        + list(&session.audiences)
-        + slugs.map(|slug| 24 + text(&slug.slug)).sum::<usize>()
+        + list(session.audiences.heap_bytes())
+        + list(session.features.heap_bytes())
+        + list(session.plans.heap_bytes())
         + session.organization.as_ref().map_or(0, |organization| {
             std::mem::size_of_val(&**organization)
                 + text(organization.id.as_str())
                 + maybe(&organization.slug)
                 + maybe(&organization.role)
-                + list(&organization.permissions)
+                + list(organization.permissions.heap_bytes())
         })
         + session.actor.as_ref().map_or(0, |actor| {
             std::mem::size_of_val(&**actor)

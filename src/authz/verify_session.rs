@@ -172,21 +172,6 @@ impl Verifier {
         }
     }
 
-    /// The answer about a token that is remembered; `None` when it has to be verified. Neither waits
-    /// nor allocates.
-    pub fn recall(&self, question: &Question<'_>, now: Timestamp) -> Option<Verdict> {
-        let instances = self.instances.load();
-        let mut steps = Steps::off();
-        let selected = select(question.credential, &instances, now, &mut steps).ok()?;
-        let verified = self.remembered(self.cache.key(&selected.token)?, &instances, now)?;
-        Some(
-            match self.judge(&verified, question, &selected, now, &mut steps) {
-                Ok(()) => Verdict::Accepted(verified),
-                Err(reason) => Verdict::Denied(reason),
-            },
-        )
-    }
-
     /// Verifies one token. Waits only for keys, and only where the token's `kid` is not known.
     ///
     /// When `steps` are wanted the cache is left aside, so that every rule is seen; the rules are
@@ -197,38 +182,38 @@ impl Verifier {
         now: Timestamp,
         steps: &mut Steps,
     ) -> Result<Verdict, CannotTell> {
-        if !steps.wanted()
-            && let Some(verdict) = self.recall(question, now)
-        {
-            return Ok(verdict);
+        let instances = self.instances.load_full();
+        let selected = credential::select(
+            question.credential,
+            &instances.cookies(),
+            token::hint,
+            now,
+            steps,
+        );
+        let selected = match selected {
+            Ok(selected) => selected,
+            Err(reason) => return Ok(Verdict::Denied(reason)),
+        };
+        let key = match steps.wanted() {
+            true => None,
+            false => self.cache.key(&selected.token),
+        };
+        if let Some(verified) = key.and_then(|key| self.remembered(key, &instances, now)) {
+            return Ok(self.judge(verified, question, &selected, now, steps));
         }
         // On the heap, so that an answer from the cache does not carry its state around.
-        match Box::pin(self.try_verify(question, now, steps)).await {
-            Ok(verified) => Ok(Verdict::Accepted(verified)),
+        let verified = Box::pin(self.verify(&selected.token, &instances, now, steps)).await;
+        match verified {
+            Ok(verified) => {
+                if let Some(key) = key {
+                    let dies_at = verified.session.expires_at.plus(self.clock_skew);
+                    self.cache.insert(key, &verified, dies_at, now);
+                }
+                Ok(self.judge(verified, question, &selected, now, steps))
+            }
             Err(Refusal::Denied(reason)) => Ok(Verdict::Denied(reason)),
             Err(Refusal::CannotTell(cannot_tell)) => Err(cannot_tell),
         }
-    }
-
-    async fn try_verify(
-        &self,
-        question: &Question<'_>,
-        now: Timestamp,
-        steps: &mut Steps,
-    ) -> Result<Arc<Verified>, Refusal> {
-        let instances = self.instances.load_full();
-        let selected = select(question.credential, &instances, now, steps)?;
-        let verified = self
-            .verify_signature(&selected.token, &instances, now, steps)
-            .await?;
-        if !steps.wanted()
-            && let Some(key) = self.cache.key(&selected.token)
-        {
-            let dies_at = verified.session.expires_at.plus(self.clock_skew);
-            self.cache.insert(key, &verified, dies_at, now);
-        }
-        self.judge(&verified, question, &selected, now, steps)?;
-        Ok(verified)
     }
 
     /// From the cache, if the instance and the key still stand.
@@ -251,7 +236,7 @@ impl Verifier {
         Some(verified)
     }
 
-    async fn verify_signature(
+    async fn verify(
         &self,
         text: &str,
         instances: &Instances,
@@ -271,7 +256,9 @@ impl Verifier {
             return Err(Reason::SignatureInvalid.into());
         }
         steps.passed(Rule::Signature, || "RS256 signature verifies");
-        let claimed = token.into_claimed(steps)?;
+        let mut claimed = token.into_claimed(steps)?;
+        // The same text, but one for all tokens of the instance.
+        claimed.session.issuer = instance.issuer.clone();
         if claimed.features_out_of_order {
             self.features_out_of_order.fetch_add(1, Ordering::Relaxed);
         }
@@ -282,14 +269,15 @@ impl Verifier {
         }))
     }
 
+    /// What depends on the time and on the question.
     fn judge(
         &self,
-        verified: &Verified,
+        verified: Arc<Verified>,
         question: &Question<'_>,
         selected: &Selected<'_>,
         now: Timestamp,
         steps: &mut Steps,
-    ) -> Result<(), Reason> {
+    ) -> Verdict {
         let expectations = Expectations {
             authorized_parties: Allowed {
                 configured: &verified.instance.authorized_parties,
@@ -302,18 +290,14 @@ impl Verifier {
             clock_skew: self.clock_skew,
             client_changed_at: selected.client_changed_at,
         };
-        token::judge(&verified.session, &expectations, now, steps)?;
-        decision::check(question.reverification, verified.session.factor_ages, steps)
+        let session = &verified.session;
+        let judged = token::judge(session, &expectations, now, steps)
+            .and_then(|()| decision::check(question.reverification, session.factor_ages, steps));
+        match judged {
+            Ok(()) => Verdict::Accepted(verified),
+            Err(reason) => Verdict::Denied(reason),
+        }
     }
-}
-
-fn select<'a>(
-    credential: Credential<'a>,
-    instances: &Instances,
-    now: Timestamp,
-    steps: &mut Steps,
-) -> Result<Selected<'a>, Reason> {
-    credential::select(credential, &instances.cookies(), token::hint, now, steps)
 }
 
 /// The unverified `iss` chooses the instance, and where it names none there is no further work.

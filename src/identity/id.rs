@@ -1,4 +1,4 @@
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use thiserror::Error;
 
@@ -21,15 +21,20 @@ pub fn is_clerk_id(text: &str, prefix: &str) -> bool {
 }
 
 macro_rules! text_type {
-    ($(#[$doc:meta])* $name:ident, $expected:literal, $valid:expr) => {
+    ($(#[$doc:meta])* $name:ident($storage:ty), $expected:literal, $valid:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Box<str>);
+        pub struct $name($storage);
 
         impl $name {
             /// The text.
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+
+            fn check(text: &str) -> Result<(), InvalidId> {
+                let valid: fn(&str) -> bool = $valid;
+                if valid(text) { Ok(()) } else { Err(InvalidId { expected: $expected }) }
             }
         }
 
@@ -37,8 +42,15 @@ macro_rules! text_type {
             type Err = InvalidId;
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                let valid: fn(&str) -> bool = $valid;
-                if valid(text) { Ok(Self(text.into())) } else { Err(InvalidId { expected: $expected }) }
+                Self::check(text).map(|()| Self(text.into()))
+            }
+        }
+
+        impl TryFrom<Box<str>> for $name {
+            type Error = InvalidId;
+
+            fn try_from(text: Box<str>) -> Result<Self, InvalidId> {
+                Self::check(&text).map(|()| Self(text.into()))
             }
         }
 
@@ -64,32 +76,33 @@ macro_rules! text_type {
 
 text_type!(
     /// A Clerk user id, `user_` followed by base62; never empty, at most 255 bytes.
-    UserId, "\"user_\" followed by letters and digits", |text| is_clerk_id(text, "user_")
+    UserId(Box<str>), "\"user_\" followed by letters and digits", |text| is_clerk_id(text, "user_")
 );
 text_type!(
     /// A Clerk session id, `sess_` followed by base62; never empty, at most 255 bytes.
-    SessionId, "\"sess_\" followed by letters and digits", |text| is_clerk_id(text, "sess_")
+    SessionId(Box<str>), "\"sess_\" followed by letters and digits", |text| is_clerk_id(text, "sess_")
 );
 text_type!(
     /// A Clerk organization id, `org_` followed by base62; never empty, at most 255 bytes.
-    OrganizationId, "\"org_\" followed by letters and digits", |text| is_clerk_id(text, "org_")
+    OrganizationId(Box<str>), "\"org_\" followed by letters and digits", |text| is_clerk_id(text, "org_")
 );
 text_type!(
     /// The name of a signing key (`kid`): what Clerk writes there is its instance's id. Visible
     /// ASCII, 1 to 255 bytes. It names a key within one instance only.
-    KeyId, "visible ASCII characters", |text| is_visible_ascii(text)
+    KeyId(Box<str>), "visible ASCII characters", |text| is_visible_ascii(text)
 );
 text_type!(
     /// The name under which a Clerk instance is configured: lower-case letters, digits, `-` and
     /// `_`; 1 to 63 bytes.
-    InstanceName, "lower-case letters, digits, \"-\" and \"_\", at most 63",
+    InstanceName(Box<str>), "lower-case letters, digits, \"-\" and \"_\", at most 63",
     |text| (1..=63).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b))
 );
 text_type!(
     /// A Clerk instance's issuer: `https://` (or `http://`, for a Clerk on this machine) and a
-    /// host, without a path and without a slash at the end. Compared as text, exactly.
-    Issuer, "an origin such as \"https://clerk.example.com\", without a path or a slash at the end",
+    /// host, without a path and without a slash at the end. Compared as text, exactly. Shared by all
+    /// that was signed under it.
+    Issuer(Arc<str>), "an origin such as \"https://clerk.example.com\", without a path or a slash at the end",
     |text| is_origin(text)
 );
 

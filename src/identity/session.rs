@@ -1,6 +1,6 @@
 use std::{fmt, time::Duration};
 
-use super::{Issuer, OrganizationId, SessionId, Timestamp, UserId};
+use super::{Issuer, OrganizationId, SessionId, Texts, TextsBuilder, Timestamp, UserId};
 
 /// What a verified session token says about its user.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +18,7 @@ pub struct Session {
     /// `azp`, where the token has one that is not empty.
     pub authorized_party: Option<Box<str>>,
     /// `aud`, as a list.
-    pub audiences: Box<[Box<str>]>,
+    pub audiences: Texts,
     /// `iat`.
     pub issued_at: Option<Timestamp>,
     /// `nbf`.
@@ -30,9 +30,9 @@ pub struct Session {
     /// The active organization.
     pub organization: Option<Box<Organization>>,
     /// `fea`, in the token's order; a feature of both scopes stands twice, the organization's first.
-    pub features: Box<[ScopedSlug]>,
+    pub features: ScopedSlugs,
     /// `pla`, likewise.
-    pub plans: Box<[ScopedSlug]>,
+    pub plans: ScopedSlugs,
     /// `fva`.
     pub factor_ages: Option<FactorAges>,
     /// `act`: who acts in place of the user.
@@ -51,7 +51,7 @@ pub struct Organization {
     /// The user's role, always with exactly one `org:`.
     pub role: Option<Box<str>>,
     /// The user's custom permissions, with `org:`.
-    pub permissions: Box<[Box<str>]>,
+    pub permissions: Texts,
 }
 
 /// Whose feature or plan it is.
@@ -64,12 +64,75 @@ pub enum Scope {
 }
 
 /// A feature or a plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ScopedSlug {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScopedSlug<'a> {
     /// Whose.
     pub scope: Scope,
     /// Which.
-    pub slug: Box<str>,
+    pub slug: &'a str,
+}
+
+/// Features or plans, in the token's order.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ScopedSlugs {
+    /// Each slug behind the first letter of its scope.
+    lettered: Texts,
+}
+
+impl ScopedSlugs {
+    /// Each with its scope.
+    pub fn iter(&self) -> impl Iterator<Item = ScopedSlug<'_>> {
+        self.lettered.iter().map(|text| match text.split_at(1) {
+            (Self::USER, slug) => ScopedSlug {
+                scope: Scope::User,
+                slug,
+            },
+            (_, slug) => ScopedSlug {
+                scope: Scope::Organization,
+                slug,
+            },
+        })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.lettered.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.lettered.is_empty()
+    }
+
+    /// What they hold on the heap, in bytes.
+    pub fn heap_bytes(&self) -> usize {
+        self.lettered.heap_bytes()
+    }
+
+    const USER: &str = "u";
+    const ORGANIZATION: &str = "o";
+}
+
+impl fmt::Debug for ScopedSlugs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<'a> FromIterator<ScopedSlug<'a>> for ScopedSlugs {
+    fn from_iter<I: IntoIterator<Item = ScopedSlug<'a>>>(slugs: I) -> Self {
+        let mut lettered = TextsBuilder::default();
+        for ScopedSlug { scope, slug } in slugs {
+            let letter = match scope {
+                Scope::User => Self::USER,
+                Scope::Organization => Self::ORGANIZATION,
+            };
+            lettered.push(&[letter, slug]);
+        }
+        Self {
+            lettered: lettered.finish(),
+        }
+    }
 }
 
 /// How long before `iat` a factor was verified; `None` means never, or that there is none.

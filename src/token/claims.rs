@@ -12,8 +12,8 @@ use thiserror::Error;
 
 use super::{Claimed, permissions};
 use crate::identity::{
-    Actor, CustomClaims, FactorAge, FactorAges, Issuer, Organization, OrganizationId, Session,
-    SessionId, SessionStatus, Timestamp, UserId,
+    Actor, CustomClaims, FactorAge, FactorAges, Issuer, Organization, OrganizationId, ScopedSlugs,
+    Session, SessionId, SessionStatus, Texts, TextsBuilder, Timestamp, UserId,
 };
 
 /// The last second of the year 9999: later times cannot be written as a `Timestamp`.
@@ -123,10 +123,10 @@ impl Claims {
         if self.duplicate {
             return Err(InvalidClaim::Duplicate);
         }
-        let user_id = parsed::<UserId>(&self.sub.required("sub", TEXT)?, "sub", "a user id")?;
+        let user_id = parsed::<UserId>(self.sub.required("sub", TEXT)?, "sub", "a user id")?;
         let session_id =
-            parsed::<SessionId>(&self.sid.required("sid", TEXT)?, "sid", "a session id")?;
-        let issuer = parsed::<Issuer>(&self.iss.required("iss", TEXT)?, "iss", "an issuer")?;
+            parsed::<SessionId>(self.sid.required("sid", TEXT)?, "sid", "a session id")?;
+        let issuer = parsed::<Issuer>(self.iss.required("iss", TEXT)?, "iss", "an issuer")?;
         let expires_at = time(self.exp, "exp")?.ok_or(InvalidClaim::Absent { name: "exp" })?;
         let not_before = time(self.nbf, "nbf")?;
         let issued_at = time(self.iat, "iat")?;
@@ -189,13 +189,12 @@ impl Claims {
     }
 }
 
-fn parsed<T: std::str::FromStr>(
-    text: &str,
+fn parsed<T: TryFrom<Box<str>>>(
+    text: Box<str>,
     name: &'static str,
     expected: &'static str,
 ) -> Result<T, InvalidClaim> {
-    text.parse()
-        .map_err(|_| InvalidClaim::Value { name, expected })
+    T::try_from(text).map_err(|_| InvalidClaim::Value { name, expected })
 }
 
 fn not_empty(text: Option<Box<str>>) -> Option<Box<str>> {
@@ -264,7 +263,7 @@ fn organization_v1(
         return Ok(None);
     };
     Ok(Some(Organization {
-        id: parsed::<OrganizationId>(&id, "org_id", "an organization id")?,
+        id: parsed::<OrganizationId>(id, "org_id", "an organization id")?,
         slug,
         role: role.map(|role| prefixed(&role)),
         permissions: permissions
@@ -284,11 +283,11 @@ fn prefixed(role: &str) -> Box<str> {
 
 /// A string, or a list of strings.
 #[derive(Debug)]
-struct OneOrMany(Box<[Box<str>]>);
+struct OneOrMany(Texts);
 
 /// A list of strings.
 #[derive(Debug)]
-struct List(Box<[Box<str>]>);
+struct List(Texts);
 
 /// Two numbers.
 #[derive(Debug)]
@@ -332,10 +331,7 @@ struct OrganizationClaim {
 }
 
 impl OrganizationClaim {
-    fn into_organization(
-        self,
-        features: &[crate::identity::ScopedSlug],
-    ) -> Result<Organization, InvalidClaim> {
+    fn into_organization(self, features: &ScopedSlugs) -> Result<Organization, InvalidClaim> {
         const TEXT: &str = "a string";
         if self.duplicate {
             return Err(InvalidClaim::Duplicate);
@@ -344,7 +340,7 @@ impl OrganizationClaim {
         let names = self.per.optional("o.per", TEXT)?.unwrap_or_default();
         let masks = self.fpm.optional("o.fpm", TEXT)?.unwrap_or_default();
         Ok(Organization {
-            id: parsed::<OrganizationId>(&id, "o.id", "an organization id")?,
+            id: parsed::<OrganizationId>(id, "o.id", "an organization id")?,
             slug: not_empty(self.slg.optional("o.slg", TEXT)?),
             role: not_empty(self.rol.optional("o.rol", TEXT)?).map(|role| prefixed(&role)),
             permissions: permissions::decode(features, &names, &masks),
@@ -542,9 +538,9 @@ impl FromJson for OneOrMany {
     fn from_text(text: &str) -> Option<Self> {
         // The SDK takes an empty `aud` for an absent one.
         Some(Self(if text.is_empty() {
-            Box::default()
+            Texts::default()
         } else {
-            Box::new([text.into()])
+            [text].into_iter().collect()
         }))
     }
 
@@ -555,14 +551,14 @@ impl FromJson for OneOrMany {
 
 impl FromJson for List {
     fn from_seq<'de, A: SeqAccess<'de>>(mut seq: A) -> Result<Option<Self>, A::Error> {
-        let mut list = Some(Vec::new());
+        let mut list = Some(TextsBuilder::default());
         while let Some(element) = seq.next_element::<Claim<Box<str>>>()? {
             match (element, &mut list) {
-                (Claim::Present(text), Some(list)) => list.push(text),
+                (Claim::Present(text), Some(list)) => list.push(&[&*text]),
                 _ => list = None,
             }
         }
-        Ok(list.map(|list| Self(list.into())))
+        Ok(list.map(|list| Self(list.finish())))
     }
 }
 

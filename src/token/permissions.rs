@@ -1,15 +1,15 @@
 //! Features × masks → permissions, as Clerk's SDK decodes a version-2 token
 //! (`@clerk/shared`, `jwtPayloadParser.ts`).
 
-use crate::identity::{Scope, ScopedSlug};
+use crate::identity::{Scope, ScopedSlug, ScopedSlugs, Texts, TextsBuilder};
 
 /// Splits `fea` or `pla` into its elements; `None` when an element has no scope.
 ///
 /// A feature of both scopes (`ou:`, `uo:`) stands twice, the organization's first. A scope that we
 /// do not know puts the element in neither list, as in the SDK.
-pub(super) fn scoped_slugs(list: &str) -> Option<Box<[ScopedSlug]>> {
+pub(super) fn scoped_slugs(list: &str) -> Option<ScopedSlugs> {
     if list.is_empty() {
-        return Some(Box::default());
+        return Some(ScopedSlugs::default());
     }
     let mut slugs = Vec::with_capacity(list.bytes().filter(|&b| b == b',').count() + 1);
     for element in list.split(',') {
@@ -17,17 +17,17 @@ pub(super) fn scoped_slugs(list: &str) -> Option<Box<[ScopedSlug]>> {
         if scope.contains('o') && is_scope(scope) {
             slugs.push(ScopedSlug {
                 scope: Scope::Organization,
-                slug: slug.into(),
+                slug,
             });
         }
         if scope.contains('u') && is_scope(scope) {
             slugs.push(ScopedSlug {
                 scope: Scope::User,
-                slug: slug.into(),
+                slug,
             });
         }
     }
-    Some(slugs.into())
+    Some(slugs.into_iter().collect())
 }
 
 fn is_scope(scope: &str) -> bool {
@@ -35,21 +35,22 @@ fn is_scope(scope: &str) -> bool {
 }
 
 /// Whether a feature of the user alone stands before one of the organization.
-pub(super) fn user_before_organization(features: &[ScopedSlug]) -> bool {
+pub(super) fn user_before_organization(features: &ScopedSlugs) -> bool {
     // The second entry of a feature of both scopes follows its own first entry, so it is skipped
     // only when the feature before it is the same.
-    let mut user_seen = false;
-    for (index, feature) in features.iter().enumerate() {
+    let (mut user_seen, mut before) = (false, None::<ScopedSlug<'_>>);
+    for feature in features.iter() {
         match feature.scope {
             Scope::Organization if user_seen => return true,
             Scope::Organization => {}
             Scope::User => {
-                let of_both = index > 0
-                    && features[index - 1].scope == Scope::Organization
-                    && features[index - 1].slug == feature.slug;
+                let of_both = before.is_some_and(|before| {
+                    before.scope == Scope::Organization && before.slug == feature.slug
+                });
                 user_seen |= !of_both;
             }
         }
+        before = Some(feature);
     }
     false
 }
@@ -59,24 +60,24 @@ pub(super) fn user_before_organization(features: &[ScopedSlug]) -> bool {
 /// Bit `j` of the `i`-th mask grants the `j`-th name for the `i`-th feature **of the organization**.
 /// Clerk counts positions over organization features only; its documentation counts all
 /// (docs/differences.md). A mask that is not a decimal number grants nothing and keeps its place.
-pub(super) fn decode(features: &[ScopedSlug], names: &str, masks: &str) -> Box<[Box<str>]> {
+pub(super) fn decode(features: &ScopedSlugs, names: &str, masks: &str) -> Texts {
     if names.is_empty() || masks.is_empty() {
-        return Box::default();
+        return Texts::default();
     }
     let names: Vec<&str> = names.split(',').map(trim).collect();
     let organization = features
         .iter()
         .filter(|feature| feature.scope == Scope::Organization);
-    let mut permissions = Vec::new();
+    let mut permissions = TextsBuilder::default();
     for (feature, mask) in organization.zip(masks.split(',').map(trim)) {
         let bits = Bits::from_decimal(mask, names.len());
         for (position, name) in names.iter().enumerate() {
             if bits.is_set(position) {
-                permissions.push(format!("org:{}:{name}", feature.slug).into());
+                permissions.push(&["org:", feature.slug, ":", name]);
             }
         }
     }
-    permissions.into()
+    permissions.finish()
 }
 
 /// The low bits of a decimal number of any length.

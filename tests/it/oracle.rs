@@ -358,12 +358,7 @@ fn same_facts(facts: &Value, session: &Session) -> Result<(), String> {
         Vec::new()
     };
     let our_permissions: Vec<Value> = organization
-        .map(|o| {
-            o.permissions
-                .iter()
-                .map(|p| Value::from(p.as_ref()))
-                .collect()
-        })
+        .map(|o| o.permissions.iter().map(Value::from).collect())
         .unwrap_or_default();
     let minutes = |age: Option<clerk_authz::identity::FactorAge>| age.map_or(-1.0, |a| a.minutes());
     let our_ages = session

@@ -169,10 +169,7 @@ pub(super) fn session(session: &Session) -> proto::Session {
         token_version: *token_version,
         issuer: issuer.as_str().to_owned(),
         authorized_party: text(authorized_party),
-        audiences: audiences
-            .iter()
-            .map(|audience| audience.as_ref().to_owned())
-            .collect(),
+        audiences: audiences.iter().map(str::to_owned).collect(),
         issued_at: issued_at.map(timestamp),
         expires_at: Some(timestamp(*expires_at)),
         status: match status {
@@ -212,14 +209,11 @@ fn organization_message(organization: &Organization) -> proto::Organization {
         id: id.as_str().to_owned(),
         slug: text(slug),
         role: text(role),
-        permissions: permissions
-            .iter()
-            .map(|name| name.as_ref().to_owned())
-            .collect(),
+        permissions: permissions.iter().map(str::to_owned).collect(),
     }
 }
 
-fn scoped_slug(scoped: &ScopedSlug) -> proto::ScopedSlug {
+fn scoped_slug(scoped: ScopedSlug<'_>) -> proto::ScopedSlug {
     let ScopedSlug { scope, slug } = scoped;
     let scope = match scope {
         Scope::User => proto::Scope::User,
@@ -227,7 +221,7 @@ fn scoped_slug(scoped: &ScopedSlug) -> proto::ScopedSlug {
     };
     proto::ScopedSlug {
         scope: scope.into(),
-        slug: slug.as_ref().to_owned(),
+        slug: slug.to_owned(),
     }
 }
 
