@@ -41,7 +41,7 @@ const ROUNDS: usize = 7;
 /// Calls of one h2load round.
 const CALLS: &str = "60000";
 /// Tokens that are all new.
-const NEW_TOKENS: usize = 12_000;
+const NEW_TOKENS: usize = 30_000;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();

@@ -65,7 +65,7 @@ fn verifier(cache_bytes: u64) -> Verifier {
         name: "default".parse().expect("a name"),
         issuer: prepared().issuer.parse().expect("an issuer"),
         publishable_key: None,
-        authorized_parties: vec!["http://localhost:3000".to_owned()],
+        authorized_parties: vec!["http://localhost:3000".into()],
         audiences: Vec::new(),
         keyring: Arc::new(Keyring::pinned(key)),
     };

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::{
     credential::{CookieNames, Cookies},
-    identity::{InstanceName, Issuer, PublishableKey},
+    identity::{InstanceName, Issuer, PublishableKey, Session},
     keys::Keyring,
 };
 
@@ -19,11 +19,24 @@ pub struct Instance {
     /// Names its cookies; without it none are read.
     pub publishable_key: Option<PublishableKey>,
     /// Of which `azp` must be one; empty asks nothing.
-    pub authorized_parties: Vec<String>,
+    pub authorized_parties: Vec<Arc<str>>,
     /// Of which `aud` must name one, where there is one; empty asks nothing.
-    pub audiences: Vec<String>,
+    pub audiences: Vec<Arc<str>>,
     /// Its keys.
     pub keyring: Arc<Keyring>,
+}
+
+impl Instance {
+    /// Replaces what is the same text in most of the instance's tokens by one that they share, since
+    /// many sessions are kept in memory.
+    pub(super) fn share_texts(&self, session: &mut Session) {
+        session.issuer = self.issuer.clone();
+        if let Some(party) = &mut session.authorized_party
+            && let Some(shared) = self.authorized_parties.iter().find(|each| *each == party)
+        {
+            *party = Arc::clone(shared);
+        }
+    }
 }
 
 impl fmt::Debug for Instance {

@@ -153,7 +153,8 @@ impl Expiry<[u8; 32], Entry> for UntilExpiry {
     }
 }
 
-/// What an entry for the session costs, in bytes.
+/// What an entry for the session costs, in bytes. The issuer is shared; so is the authorized party
+/// where it is a configured one, but it need not be.
 fn size_of(session: &Session) -> usize {
     // The allocator hands out multiples of 16 with 8 of its own.
     let text = |text: &str| text.len().next_multiple_of(16) + 16;
@@ -167,7 +168,7 @@ fn size_of(session: &Session) -> usize {
         + text(session.user_id.as_str())
         + text(session.session_id.as_str())
         + maybe(&session.token_id)
-        + maybe(&session.authorized_party)
+        + session.authorized_party.as_deref().map_or(0, text)
         + list(session.audiences.heap_bytes())
         + list(session.features.heap_bytes())
         + list(session.plans.heap_bytes())

@@ -257,8 +257,7 @@ impl Verifier {
         }
         steps.passed(Rule::Signature, || "RS256 signature verifies");
         let mut claimed = token.into_claimed(steps)?;
-        // The same text, but one for all tokens of the instance.
-        claimed.session.issuer = instance.issuer.clone();
+        instance.share_texts(&mut claimed.session);
         if claimed.features_out_of_order {
             self.features_out_of_order.fetch_add(1, Ordering::Relaxed);
         }

@@ -1,4 +1,4 @@
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::{Issuer, OrganizationId, SessionId, Texts, TextsBuilder, Timestamp, UserId};
 
@@ -16,7 +16,7 @@ pub struct Session {
     /// The Clerk instance's issuer.
     pub issuer: Issuer,
     /// `azp`, where the token has one that is not empty.
-    pub authorized_party: Option<Box<str>>,
+    pub authorized_party: Option<Arc<str>>,
     /// `aud`, as a list.
     pub audiences: Texts,
     /// `iat`.

@@ -119,8 +119,8 @@ impl InstanceSet {
             name: settings.name.clone(),
             issuer: settings.issuer.clone(),
             publishable_key: settings.publishable_key.clone(),
-            authorized_parties: settings.authorized_parties.clone(),
-            audiences: settings.audiences.clone(),
+            authorized_parties: shared(&settings.authorized_parties),
+            audiences: shared(&settings.audiences),
             keyring: Arc::new(self.keyring(settings)?),
         };
         Ok(Member {
@@ -221,4 +221,8 @@ impl Member {
             stop: self.stop.clone(),
         }
     }
+}
+
+fn shared(texts: &[String]) -> Vec<Arc<str>> {
+    texts.iter().map(|text| text.as_str().into()).collect()
 }

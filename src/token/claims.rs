@@ -160,7 +160,7 @@ impl Claims {
             token_id: not_empty(self.jti.optional("jti", TEXT)?),
             token_version: version as i32,
             issuer,
-            authorized_party: not_empty(self.azp.optional("azp", TEXT)?),
+            authorized_party: not_empty(self.azp.optional("azp", TEXT)?).map(Into::into),
             audiences: self
                 .aud
                 .optional("aud", "a string or a list of strings")?

@@ -2,7 +2,7 @@
 //! at every use of a token, from the cache too. The order and the comparisons are the SDK's
 //! (`@clerk/backend`, `jwt/verifyJwt.ts` and `jwt/assertions.ts`).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::quoted;
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Allowed<'a> {
     /// From the instance's settings.
-    pub configured: &'a [String],
+    pub configured: &'a [Arc<str>],
     /// From the request.
     pub requested: &'a [String],
 }
@@ -29,8 +29,10 @@ impl Allowed<'_> {
 
     /// Whether `value` stands, exactly, in each list that asks.
     pub fn has(&self, value: &str) -> bool {
-        let permits = |list: &[String]| list.is_empty() || list.iter().any(|item| item == value);
-        permits(self.configured) && permits(self.requested)
+        fn permits<T: AsRef<str>>(list: &[T], value: &str) -> bool {
+            list.is_empty() || list.iter().any(|item| item.as_ref() == value)
+        }
+        permits(self.configured, value) && permits(self.requested, value)
     }
 }
 
@@ -122,13 +124,10 @@ fn authorized_party(
 }
 
 fn listed(allowed: Allowed<'_>) -> String {
-    let list = |values: &[String]| {
-        values
-            .iter()
-            .map(|v| quoted(v))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
+    fn list<T: AsRef<str>>(values: &[T]) -> String {
+        let quoted: Vec<_> = values.iter().map(|value| quoted(value.as_ref())).collect();
+        quoted.join(", ")
+    }
     match (allowed.configured, allowed.requested) {
         (configured, []) => list(configured),
         ([], requested) => list(requested),

@@ -254,12 +254,13 @@ fn generate(seed: &str, count: &str) -> (Header, Vec<Case>) {
 fn ask(header: &Header, case: &Case) -> Result<Session, Reason> {
     let line = &header.instances[&case.instance];
     let key = VerifyingKey::from_pem(&header.pem).expect("a PEM");
+    let shared = |texts: &[String]| texts.iter().map(|text| text.as_str().into()).collect();
     let instance = Instance {
         name: "default".parse().expect("a name"),
         issuer: format!("https://{}", line.host).parse().expect("an issuer"),
         publishable_key: Some(line.key.parse::<PublishableKey>().expect("a key")),
-        authorized_parties: case.authorized_parties.clone(),
-        audiences: case.audiences.clone(),
+        authorized_parties: shared(&case.authorized_parties),
+        audiences: shared(&case.audiences),
         keyring: Arc::new(Keyring::pinned(key)),
     };
     let verifier = Verifier::new(

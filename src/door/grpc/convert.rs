@@ -168,7 +168,7 @@ pub(super) fn session(session: &Session) -> proto::Session {
         token_type: proto::TokenType::SessionToken.into(),
         token_version: *token_version,
         issuer: issuer.as_str().to_owned(),
-        authorized_party: text(authorized_party),
+        authorized_party: authorized_party.as_deref().unwrap_or_default().to_owned(),
         audiences: audiences.iter().map(str::to_owned).collect(),
         issued_at: issued_at.map(timestamp),
         expires_at: Some(timestamp(*expires_at)),
