@@ -13,6 +13,7 @@ pub mod reason;
 
 pub mod credential;
 pub mod decision;
+pub mod mirror;
 pub mod token;
 
 pub mod authz;

@@ -87,6 +87,13 @@ text_type!(
     OrganizationId(Box<str>), "\"org_\" followed by letters and digits", |text| is_clerk_id(text, "org_")
 );
 text_type!(
+    /// An organization's slug: lower-case letters, digits, `-` and `_`; 1 to 255 bytes. It can change
+    /// and be reused, so it is never a key.
+    OrganizationSlug(Box<str>), "lower-case letters, digits, \"-\" and \"_\"",
+    |text| (1..=MAX_ID_BYTES).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b))
+);
+text_type!(
     /// The name of a signing key (`kid`): what Clerk writes there is its instance's id. Visible
     /// ASCII, 1 to 255 bytes. It names a key within one instance only.
     KeyId(Box<str>), "visible ASCII characters", |text| is_visible_ascii(text)

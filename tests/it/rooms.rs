@@ -29,6 +29,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["explain", "identity", "reason"],
         &["thiserror"],
     ),
+    ("mirror", &["identity"], &["thiserror"]),
     // Knowing: caches, keys, orchestration.
     (
         "keys",
@@ -56,6 +57,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "explain",
             "identity",
             "keys",
+            "mirror",
             "reason",
             "token",
         ],
@@ -64,7 +66,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     // Doors and neighbours: each knows one foreign format.
     (
         "clerk",
-        &["keys"],
+        &["identity", "keys", "mirror"],
         &["reqwest", "secrecy", "thiserror", "url"],
     ),
     (

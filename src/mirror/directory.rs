@@ -1,0 +1,171 @@
+use std::{fmt, future::Future, pin::Pin, time::Duration};
+
+use thiserror::Error;
+
+use super::{Membership, OrganizationRecord};
+use crate::identity::{OrganizationId, OrganizationSlug, Texts, UserId};
+
+/// An answer on its way. May be dropped at any time: a question that nobody waits for any more is
+/// given up.
+pub type Asking<'a, T> = Pin<Box<dyn Future<Output = Result<T, DirectoryError>> + Send + 'a>>;
+
+/// Clerk's own knowledge of one instance, asked now. Each question costs one request at most, unless
+/// it has to be repeated after a fault; equal questions under way are asked once ([`Join`]).
+pub trait Directory: fmt::Debug + Send + Sync + 'static {
+    /// The membership of one user in one organization: a question for exactly one, never a list.
+    fn membership<'a>(
+        &'a self,
+        organization: &'a OrganizationId,
+        user: &'a UserId,
+        ask: Ask,
+    ) -> Asking<'a, MembershipAnswer>;
+
+    /// The organization that has this slug now; `None` when there is none.
+    fn organization_by_slug<'a>(
+        &'a self,
+        slug: &'a OrganizationSlug,
+        ask: Ask,
+    ) -> Asking<'a, Option<OrganizationRecord>>;
+
+    /// What a role permits, system permissions included; `None` when there is no such role. `role`
+    /// has exactly one `org:`, and so have the permissions.
+    fn role_permissions<'a>(&'a self, role: &'a str, ask: Ask) -> Asking<'a, Option<Texts>>;
+
+    /// Whether Clerk accepts our credentials, as far as is known.
+    fn credentials(&self) -> Credentials;
+
+    /// Its numbers, for metrics.
+    fn stats(&self) -> DirectoryStats;
+}
+
+/// How a question is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// How long the caller waits at most. A wait or a repetition that would end later is not begun:
+    /// the answer is then the fault itself.
+    pub patience: Duration,
+    /// Which equal question may answer this one.
+    pub join: Join,
+}
+
+/// Which equal question that is under way may answer this one too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Join {
+    /// Any. What it answers may be as old as that question.
+    Any,
+    /// Only one that was sent after this one was asked, so that the answer shows all that had
+    /// happened before.
+    SentAfter,
+}
+
+/// What Clerk says of a membership.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MembershipAnswer {
+    /// There is one.
+    Member(Membership),
+    /// The user is not in the organization, or there is no such user.
+    NotAMember,
+    /// There is no such organization.
+    NoOrganization,
+}
+
+/// No answer; never to be taken for "no".
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum DirectoryError {
+    /// Clerk cannot be reached, fails, or answers with what cannot be read.
+    #[error("Clerk's API is unavailable: {cause}")]
+    Unavailable {
+        /// What went wrong, without any part of a body or a secret.
+        cause: String,
+        /// When it is worth asking again.
+        retry_after: Duration,
+    },
+    /// Clerk's limit, or our own below it, is reached.
+    #[error("the rate limit of Clerk's API is reached")]
+    RateLimited {
+        /// When it is worth asking again.
+        retry_after: Duration,
+    },
+    /// Clerk refuses our secret key: a fault of the configuration.
+    #[error("Clerk refuses the secret key: {cause}")]
+    CredentialsRefused {
+        /// Clerk's error code and trace id.
+        cause: String,
+        /// When it is worth asking again.
+        retry_after: Duration,
+    },
+    /// Clerk calls the question malformed.
+    #[error("Clerk refuses the question: {cause}")]
+    Rejected {
+        /// Clerk's error code.
+        cause: String,
+    },
+}
+
+/// Whether Clerk accepts the secret key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    /// Not asked yet, or the last question reached an answer that says nothing about the key.
+    Unknown,
+    /// The last question was accepted.
+    Accepted,
+    /// The last question was refused for the key.
+    Refused,
+}
+
+/// How a request to Clerk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RequestOutcome {
+    /// With an answer.
+    Found,
+    /// With the answer that there is no such thing.
+    NotFound,
+    /// The secret key was refused.
+    CredentialsRefused,
+    /// The question was refused.
+    Rejected,
+    /// Clerk's rate limit.
+    RateLimited,
+    /// No answer, a server's fault, or an answer that cannot be read.
+    Unavailable,
+}
+
+impl RequestOutcome {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Found,
+        Self::NotFound,
+        Self::CredentialsRefused,
+        Self::Rejected,
+        Self::RateLimited,
+        Self::Unavailable,
+    ];
+
+    /// Its name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::NotFound => "not_found",
+            Self::CredentialsRefused => "credentials_refused",
+            Self::Rejected => "rejected",
+            Self::RateLimited => "rate_limited",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// Numbers of a [`Directory`] since the start.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DirectoryStats {
+    /// Requests by class of endpoint and by outcome; every pair stands there.
+    pub requests: Vec<(&'static str, RequestOutcome, u64)>,
+    /// Questions that an equal one under way answered.
+    pub joined: u64,
+    /// Questions that were not sent because our own budget, a pause that Clerk asked for, or the
+    /// circuit breaker forbade it.
+    pub held_back: u64,
+    /// Requests that the budget allows at this moment.
+    pub budget_left: f64,
+    /// Whether the circuit breaker is open: Clerk failed so often that it is left alone for a while.
+    pub breaker_open: bool,
+}
