@@ -3,7 +3,7 @@
 use std::{hint::black_box, sync::Arc, time::Duration};
 
 use clerk_authz::{
-    authz::{Instance, Instances, Question, TokenCache, Verdict, Verifier},
+    authz::{Instance, InstanceSerial, Instances, Question, TokenCache, Verdict, Verifier},
     emulator::{Emulator, TokenSpec, World},
     explain::Steps,
     identity::Timestamp,
@@ -62,12 +62,14 @@ fn token() -> &'static str {
 fn verifier(cache_bytes: u64) -> Verifier {
     let key = VerifyingKey::from_pem(&prepared().pem).expect("a key");
     let instance = Instance {
+        serial: InstanceSerial::next(),
         name: "default".parse().expect("a name"),
         issuer: prepared().issuer.parse().expect("an issuer"),
         publishable_key: None,
         authorized_parties: vec!["http://localhost:3000".into()],
         audiences: Vec::new(),
         keyring: Arc::new(Keyring::pinned(key)),
+        directory: None,
     };
     Verifier::new(
         Instances::new(vec![Arc::new(instance)]).expect("one"),

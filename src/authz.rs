@@ -4,10 +4,20 @@
 //! the traits of the rooms above. Holds verifications, never decisions: what depends on the caller
 //! or on the clock is judged at every use.
 
+mod check_org_permission;
+mod fact_cache;
 mod instances;
+mod lookups;
+mod memberships;
 mod token_cache;
 mod verify_session;
 
-pub use self::instances::{DuplicateIssuer, Instance, Instances};
+pub use self::check_org_permission::{
+    Checker, Consistency, Decision, OrgAnswer, OrgQuestion, OrganizationRef, Subject,
+};
+pub use self::fact_cache::FactCacheStats;
+pub use self::instances::{DuplicateIssuer, Instance, InstanceSerial, Instances};
+pub use self::lookups::Lookups;
+pub use self::memberships::{MembershipSettings, Memberships, Source};
 pub use self::token_cache::{TokenCache, TokenCacheStats};
 pub use self::verify_session::{CannotTell, Question, Verdict, Verified, Verifier, VerifierStats};

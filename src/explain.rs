@@ -7,7 +7,7 @@ use std::{borrow::Cow, fmt};
 
 macro_rules! rules {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// A rule of verification, in the order in which the rules are applied.
+        /// A rule, in the order in which the rules are applied.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Rule {
             $($(#[$doc])* $variant,)*
@@ -62,8 +62,51 @@ rules! {
     ClientState = "client_state",
     /// The session is not pending.
     Status = "status",
+    /// Something is asked for, so that there is something to allow.
+    Requirement = "requirement",
+    /// Nobody acts in the user's place, where that is not allowed.
+    Impersonation = "impersonation",
+    /// There is an organization that the decision is about.
+    Organization = "organization",
+    /// The user is a member of it, and may act.
+    Membership = "membership",
+    /// The user has the role.
+    Role = "role",
+    /// The user's role has the permission.
+    Permission = "permission",
+    /// The user or the organization has the feature.
+    Feature = "feature",
+    /// The user or the organization has the plan.
+    Plan = "plan",
     /// A factor was verified recently enough.
     Reverification = "reverification",
+}
+
+impl Rule {
+    /// The rules of a decision about an organization, token included: all of them.
+    pub const OF_CHECK: &[Self] = Self::ALL;
+
+    /// The rules of a verification.
+    pub const OF_VERIFICATION: &[Self] = &[
+        Self::Credential,
+        Self::Size,
+        Self::Form,
+        Self::Algorithm,
+        Self::Header,
+        Self::Issuer,
+        Self::Key,
+        Self::Signature,
+        Self::TokenType,
+        Self::Claims,
+        Self::Audience,
+        Self::AuthorizedParty,
+        Self::Expiry,
+        Self::NotBefore,
+        Self::IssuedAt,
+        Self::ClientState,
+        Self::Status,
+        Self::Reverification,
+    ];
 }
 
 impl fmt::Display for Rule {
@@ -107,7 +150,14 @@ pub struct Step {
 
 /// Collects steps, or nothing when nobody asked.
 #[derive(Debug, Default)]
-pub struct Steps(Option<Vec<Step>>);
+pub struct Steps(Option<Collected>);
+
+#[derive(Debug)]
+struct Collected {
+    /// What the explanation lists, reached or not.
+    rules: &'static [Rule],
+    steps: Vec<Step>,
+}
 
 impl Steps {
     /// Collects nothing.
@@ -115,9 +165,13 @@ impl Steps {
         Self(None)
     }
 
-    /// Collects every step.
-    pub fn on() -> Self {
-        Self(Some(Vec::with_capacity(Rule::ALL.len())))
+    /// Collects every step; `rules` are those that the explanation lists, such as
+    /// [`Rule::OF_CHECK`].
+    pub fn on(rules: &'static [Rule]) -> Self {
+        Self(Some(Collected {
+            rules,
+            steps: Vec::with_capacity(rules.len()),
+        }))
     }
 
     /// Whether somebody asked.
@@ -146,7 +200,7 @@ impl Steps {
         outcome: Outcome,
         detail: impl FnOnce() -> D,
     ) {
-        if let Some(steps) = &mut self.0 {
+        if let Some(Collected { steps, .. }) = &mut self.0 {
             steps.push(Step {
                 rule,
                 outcome,
@@ -157,7 +211,7 @@ impl Steps {
 
     /// All rules in order: those that were not reached are skipped.
     pub fn finish(self) -> Vec<Step> {
-        let Some(mut steps) = self.0 else {
+        let Some(Collected { rules, mut steps }) = self.0 else {
             return Vec::new();
         };
         let failed = steps
@@ -168,7 +222,7 @@ impl Steps {
             Some(rule) => format!("not reached: {rule} failed").into(),
             None => "not asked".into(),
         };
-        for &rule in Rule::ALL {
+        for &rule in rules {
             if !steps.iter().any(|step| step.rule == rule) {
                 steps.push(Step {
                     rule,
@@ -195,13 +249,13 @@ mod tests {
 
     #[test]
     fn rules_after_a_failure_are_skipped_and_say_why() {
-        let mut steps = Steps::on();
+        let mut steps = Steps::on(Rule::OF_VERIFICATION);
         steps.passed(Rule::Credential, || "token field");
         steps.failed(Rule::Size, || "20000 bytes; at most 16384");
 
         let steps = steps.finish();
 
-        assert_eq!(steps.len(), Rule::ALL.len());
+        assert_eq!(steps.len(), Rule::OF_VERIFICATION.len());
         assert_eq!(steps[1].outcome, Outcome::Failed);
         assert_eq!(steps[2].outcome, Outcome::Skipped);
         assert_eq!(steps[2].detail, "not reached: size failed");

@@ -7,7 +7,7 @@ mod directory;
 mod membership;
 
 pub use self::directory::{
-    Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats, Join, MembershipAnswer,
-    RequestOutcome,
+    Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats, Join,
+    MembershipAnswer, RequestOutcome,
 };
 pub use self::membership::{Membership, OrganizationRecord, Standing};

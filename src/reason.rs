@@ -1,4 +1,4 @@
-//! The one enum of reasons: why a request was denied, or why it could not be decided.
+//! The one enum of reasons: why a request was allowed or denied, or why it could not be decided.
 //!
 //! Every room may use it; it knows nothing. The proto enum, `ErrorInfo`, logs, metrics, headers and
 //! docs all speak these names.
@@ -7,7 +7,7 @@ use std::fmt;
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $description:literal;)*) => {
-        /// Why a request was denied, or why it could not be decided.
+        /// Why a request was allowed or denied, or why it could not be decided.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Reason {
             $($(#[$doc])* $variant,)*
@@ -69,6 +69,36 @@ reasons! {
     SessionPending = "SESSION_PENDING", "the session has tasks to finish before it counts as signed in";
     /// No factor was verified recently enough.
     ReverificationRequired = "REVERIFICATION_REQUIRED", "the user has not verified a factor recently enough";
+    /// Clerk says that the user is banned.
+    UserBanned = "USER_BANNED", "the user is banned";
+    /// Clerk says that the user was taken out of service.
+    UserDeprovisioned = "USER_DEPROVISIONED", "the user was deprovisioned by the identity provider";
+    /// Everything that was asked holds.
+    Allowed = "ALLOWED", "everything that was asked holds";
+    /// A role or a permission is asked, and no organization is named or active.
+    OrganizationMissing = "ORGANIZATION_MISSING", "no organization is named, and none is active in the session";
+    /// A feature or a plan is asked of another organization than the token's active one.
+    OrganizationMismatch = "ORGANIZATION_MISMATCH", "the token speaks for another organization than the one that is asked about";
+    /// The user is not in the organization.
+    NotAMember = "NOT_A_MEMBER", "the user is not a member of the organization";
+    /// The user's role does not have the permission.
+    PermissionMissing = "PERMISSION_MISSING", "the user does not have the permission in the organization";
+    /// The user has another role.
+    RoleMismatch = "ROLE_MISMATCH", "the user does not have the role in the organization";
+    /// Neither the user nor the organization has the feature.
+    FeatureMissing = "FEATURE_MISSING", "neither the user nor the organization has the feature";
+    /// Neither the user nor the organization has the plan.
+    PlanMismatch = "PLAN_MISMATCH", "neither the user nor the organization has the plan";
+    /// Somebody acts in the user's place.
+    ImpersonationNotAllowed = "IMPERSONATION_NOT_ALLOWED", "somebody acts in the user's place, which is not allowed here";
+    /// Nothing was asked that could be allowed.
+    NoRequirement = "NO_REQUIREMENT", "nothing was asked that could be allowed";
+    /// Clerk has no such organization.
+    OrganizationNotFound = "ORGANIZATION_NOT_FOUND", "Clerk has no such organization";
+    /// Cannot tell: Clerk cannot be asked.
+    ClerkUnavailable = "CLERK_UNAVAILABLE", "Clerk's API cannot be asked, and nothing that is known is fresh enough; retry";
+    /// Cannot tell: a rate limit of Clerk's API is reached.
+    ClerkRateLimited = "CLERK_RATE_LIMITED", "the rate limit of Clerk's API is reached, and nothing that is known is fresh enough; retry";
     /// Cannot tell: no usable keys for the token's instance.
     KeysUnavailable = "KEYS_UNAVAILABLE", "there are no usable keys for the token's Clerk instance; retry";
     /// Turned away unread because a limit was reached.

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use self::instances::InstanceSet;
 use crate::{
-    authz::{Instances, TokenCache, Verifier},
+    authz::{Checker, Instances, MembershipSettings, TokenCache, Verifier},
     door::{
         GuardedListener, ListenerLimits,
         grpc::{self, AuthzDoor, HealthReport},
@@ -66,6 +66,15 @@ pub enum StartError {
     },
 }
 
+fn memberships(settings: &Settings) -> MembershipSettings {
+    let memberships = &settings.memberships;
+    MembershipSettings {
+        max_bytes: memberships.cache_bytes,
+        max_age: memberships.max_age,
+        negative_max_age: memberships.negative_max_age,
+    }
+}
+
 /// The clock of the machine.
 pub fn system_clock() -> Clock {
     Arc::new(|| Timestamp::from(std::time::SystemTime::now()))
@@ -85,10 +94,10 @@ pub struct Running {
     tasks: TaskTracker,
 }
 
-/// A verifier without doors, for one-off questions.
+/// The use cases without doors, for one-off questions.
 pub struct Asker {
-    /// Verifies as the service does.
-    pub verifier: Arc<Verifier>,
+    /// Decides and verifies as the service does.
+    pub checker: Arc<Checker>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -115,7 +124,7 @@ impl Asker {
         ));
         first_keys(&verifier, &clock).await;
         Ok(Self {
-            verifier,
+            checker: Arc::new(Checker::new(verifier, memberships(settings))),
             stop,
             tasks,
         })
@@ -169,8 +178,9 @@ pub async fn start(settings: &Settings, clock: Clock) -> Result<Running, StartEr
         tasks.spawn(set.reload_on_change(file, Arc::clone(&verifier)));
     }
 
-    let door = AuthzDoor::new(Arc::clone(&verifier), Arc::clone(&clock));
-    let exporter = Exporter::new(metrics::source(Arc::clone(&verifier), door.calls(), clock));
+    let checker = Arc::new(Checker::new(Arc::clone(&verifier), memberships(settings)));
+    let door = AuthzDoor::new(Arc::clone(&checker), Arc::clone(&clock));
+    let exporter = Exporter::new(metrics::source(checker, door.calls(), clock));
     let doors = vec![
         tokio::spawn({
             let (health, draining) = (Arc::clone(&health), draining.clone());

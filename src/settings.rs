@@ -51,6 +51,17 @@ pub struct KeysSettings {
     pub max_staleness: Duration,
 }
 
+/// How long memberships are remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MembershipsSettings {
+    /// The size of the memory; 0 is off.
+    pub cache_bytes: u64,
+    /// How old a membership may be.
+    pub max_age: Duration,
+    /// How old it may be that there is none.
+    pub negative_max_age: Duration,
+}
+
 /// Where an instance's keys come from.
 #[derive(Clone, Debug)]
 pub enum KeySource {
@@ -131,6 +142,8 @@ pub struct Settings {
     pub keys: KeysSettings,
     /// The size of the token cache; 0 is off.
     pub cache_bytes: u64,
+    /// How long memberships are remembered.
+    pub memberships: MembershipsSettings,
     /// How far the clocks may differ.
     pub clock_skew: Duration,
     /// What is logged, as a filter of `tracing`.
@@ -193,7 +206,22 @@ impl Settings {
                 &mut problems,
             ),
         };
+        let memberships = MembershipsSettings {
+            cache_bytes: raw.bytes("CLERK_AUTHZ_MEMBERSHIP_CACHE_BYTES", &mut problems),
+            max_age: raw.duration("CLERK_AUTHZ_MEMBERSHIP_MAX_AGE", 1..=3_600, &mut problems),
+            negative_max_age: raw.duration(
+                "CLERK_AUTHZ_MEMBERSHIP_NEGATIVE_MAX_AGE",
+                1..=3_600,
+                &mut problems,
+            ),
+        };
         for (shorter, short, longer, long) in [
+            (
+                "CLERK_AUTHZ_MEMBERSHIP_NEGATIVE_MAX_AGE",
+                memberships.negative_max_age,
+                "CLERK_AUTHZ_MEMBERSHIP_MAX_AGE",
+                memberships.max_age,
+            ),
             (
                 "CLERK_AUTHZ_KEYS_COOLDOWN",
                 keys.cooldown,
@@ -225,6 +253,7 @@ impl Settings {
             state_dir: raw.text("CLERK_AUTHZ_STATE_DIR").map(PathBuf::from),
             keys,
             cache_bytes: raw.bytes("CLERK_AUTHZ_CACHE_BYTES", &mut problems),
+            memberships,
             clock_skew: raw.duration("CLERK_AUTHZ_CLOCK_SKEW", 0..=60, &mut problems),
             log: raw.log("CLERK_AUTHZ_LOG", &mut problems),
             log_format: raw.log_format("CLERK_AUTHZ_LOG_FORMAT", &mut problems),

@@ -3,7 +3,7 @@
 
 use clerk_authz::{
     credential::{CookieNames, Cookies, Credential, MAX_TOKEN_BYTES, select},
-    explain::Steps,
+    explain::{Rule, Steps},
     identity::Timestamp,
     token,
 };
@@ -15,7 +15,7 @@ fuzz_target!(|headers: (Vec<String>, Vec<String>)| {
     let names = [CookieNames::new(&key)];
     let credential = Credential::Http { authorization: &authorization, cookie: &cookie };
     let now = Timestamp::from_unix_seconds(1_800_000_000);
-    let chosen = select(credential, &Cookies::Of(&names), token::hint, now, &mut Steps::on());
+    let chosen = select(credential, &Cookies::Of(&names), token::hint, now, &mut Steps::on(Rule::OF_VERIFICATION));
     if let Ok(chosen) = chosen {
         assert!((1..=MAX_TOKEN_BYTES).contains(&chosen.token.len()));
         assert!(authorization.len() <= 1, "of two values none is chosen");

@@ -1,14 +1,14 @@
 //! Any text as a token: parsed, hinted at, and read as if its signature had held.
 #![no_main]
 
-use clerk_authz::{explain::Steps, token};
+use clerk_authz::{explain::{Rule, Steps}, token};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     let _ = token::hint(text);
-    if let Ok(token) = token::parse(text, &mut Steps::on()) {
+    if let Ok(token) = token::parse(text, &mut Steps::on(Rule::OF_VERIFICATION)) {
         let parts = token.signature_parts(text);
         assert!(parts.signing_input.len() < text.len());
-        let _ = token.into_claimed(&mut Steps::on());
+        let _ = token.into_claimed(&mut Steps::on(Rule::OF_VERIFICATION));
     }
 });

@@ -1,6 +1,13 @@
 //! The Clerk instances whose tokens are verified, found by exact issuer.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use thiserror::Error;
 
@@ -8,10 +15,26 @@ use crate::{
     credential::{CookieNames, Cookies},
     identity::{InstanceName, Issuer, PublishableKey, Session},
     keys::Keyring,
+    mirror::Directory,
 };
+
+/// Tells the instances of one run apart, also two of one name before and after a reload: what was
+/// learnt with the secret key of one never answers for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct InstanceSerial(u64);
+
+impl InstanceSerial {
+    /// One that was not given out before.
+    pub fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
 
 /// One Clerk instance: its rules and its keys, shared with no other.
 pub struct Instance {
+    /// Which one.
+    pub serial: InstanceSerial,
     /// Under which it is configured.
     pub name: InstanceName,
     /// The `iss` of its tokens.
@@ -24,6 +47,8 @@ pub struct Instance {
     pub audiences: Vec<Arc<str>>,
     /// Its keys.
     pub keyring: Arc<Keyring>,
+    /// Clerk's Backend API for it; `None` where there is no secret key.
+    pub directory: Option<Arc<dyn Directory>>,
 }
 
 impl Instance {
@@ -93,6 +118,14 @@ impl Instances {
     /// All, in the order of the settings.
     pub fn all(&self) -> &[Arc<Instance>] {
         &self.all
+    }
+
+    /// The instance that a request names: by `name`, or the only one where the name is empty.
+    pub fn named(&self, name: &str) -> Option<&Arc<Instance>> {
+        match (&self.all[..], name) {
+            ([only], "") => Some(only),
+            (all, name) => all.iter().find(|instance| instance.name.as_str() == name),
+        }
     }
 
     /// The instance whose issuer is exactly `issuer`.

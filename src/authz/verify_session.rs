@@ -57,7 +57,7 @@ pub struct Verified {
 
 impl Verified {
     /// The instance that the token belongs to.
-    pub fn instance(&self) -> &Instance {
+    pub fn instance(&self) -> &Arc<Instance> {
         &self.instance
     }
 }
@@ -88,6 +88,17 @@ pub enum CannotTell {
         /// When it is worth asking again.
         retry_after: Duration,
     },
+    /// Clerk cannot be asked, and nothing that is known is fresh enough.
+    ClerkUnavailable {
+        /// When it is worth asking again.
+        retry_after: Duration,
+    },
+    /// Clerk's rate limit, or our budget below it, is reached, and nothing that is known is fresh
+    /// enough.
+    ClerkRateLimited {
+        /// When it is worth asking again.
+        retry_after: Duration,
+    },
 }
 
 impl CannotTell {
@@ -95,13 +106,17 @@ impl CannotTell {
     pub const fn reason(self) -> Reason {
         match self {
             Self::KeysUnavailable { .. } => Reason::KeysUnavailable,
+            Self::ClerkUnavailable { .. } => Reason::ClerkUnavailable,
+            Self::ClerkRateLimited { .. } => Reason::ClerkRateLimited,
         }
     }
 
     /// When it is worth asking again.
     pub const fn retry_after(self) -> Duration {
         match self {
-            Self::KeysUnavailable { retry_after } => retry_after,
+            Self::KeysUnavailable { retry_after }
+            | Self::ClerkUnavailable { retry_after }
+            | Self::ClerkRateLimited { retry_after } => retry_after,
         }
     }
 }
@@ -172,11 +187,32 @@ impl Verifier {
         }
     }
 
-    /// Verifies one token. Waits only for keys, and only where the token's `kid` is not known.
+    /// Verifies one token, and whether a factor was verified recently enough. Waits only for keys,
+    /// and only where the token's `kid` is not known.
+    pub async fn verify_session(
+        &self,
+        question: &Question<'_>,
+        now: Timestamp,
+        steps: &mut Steps,
+    ) -> Result<Verdict, CannotTell> {
+        let verified = match self.authenticate(question, now, steps).await? {
+            Verdict::Accepted(verified) => verified,
+            denied @ Verdict::Denied(_) => return Ok(denied),
+        };
+        let ages = verified.session.factor_ages;
+        Ok(
+            match decision::check(question.reverification, ages, steps) {
+                Ok(()) => Verdict::Accepted(verified),
+                Err(reason) => Verdict::Denied(reason),
+            },
+        )
+    }
+
+    /// Everything about a token but the step-up.
     ///
     /// When `steps` are wanted the cache is left aside, so that every rule is seen; the rules are
     /// the same.
-    pub async fn verify_session(
+    pub(super) async fn authenticate(
         &self,
         question: &Question<'_>,
         now: Timestamp,
@@ -289,10 +325,7 @@ impl Verifier {
             clock_skew: self.clock_skew,
             client_changed_at: selected.client_changed_at,
         };
-        let session = &verified.session;
-        let judged = token::judge(session, &expectations, now, steps)
-            .and_then(|()| decision::check(question.reverification, session.factor_ages, steps));
-        match judged {
+        match token::judge(&verified.session, &expectations, now, steps) {
             Ok(()) => Verdict::Accepted(verified),
             Err(reason) => Verdict::Denied(reason),
         }

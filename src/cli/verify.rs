@@ -19,7 +19,7 @@ use crate::{
     credential::{Credential, MAX_TOKEN_BYTES},
     decision::Reverification,
     door::grpc::session_json,
-    explain::{Outcome, Step, Steps},
+    explain::{Outcome, Rule, Step, Steps},
     identity::Timestamp,
     keys::{Clock, FetchError, JwksSource, MAX_DOCUMENT_BYTES},
     reason::Reason,
@@ -104,9 +104,10 @@ impl Verify {
             audiences: &[],
             reverification: self.reverification,
         };
-        let mut steps = Steps::on();
+        let mut steps = Steps::on(Rule::OF_VERIFICATION);
         let answer = asker
-            .verifier
+            .checker
+            .verifier()
             .verify_session(&question, clock(), &mut steps)
             .await;
         let steps = steps.finish();

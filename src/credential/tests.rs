@@ -337,6 +337,6 @@ proptest! {
     ) {
         let instances = [names("a.example", Development)];
         let credential = Credential::Http { authorization: &authorization, cookie: &cookie };
-        let _ = select(credential, &Cookies::Of(&instances), hint, NOW, &mut Steps::on());
+        let _ = select(credential, &Cookies::Of(&instances), hint, NOW, &mut Steps::on(Rule::OF_VERIFICATION));
     }
 }

@@ -4,6 +4,7 @@ mod convert;
 mod health;
 mod json;
 mod limits;
+mod request_id;
 mod service;
 mod stats;
 mod status;

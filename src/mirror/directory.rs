@@ -3,11 +3,21 @@ use std::{fmt, future::Future, pin::Pin, time::Duration};
 use thiserror::Error;
 
 use super::{Membership, OrganizationRecord};
-use crate::identity::{OrganizationId, OrganizationSlug, Texts, UserId};
+use crate::identity::{OrganizationId, OrganizationSlug, Texts, Timestamp, UserId};
 
 /// An answer on its way. May be dropped at any time: a question that nobody waits for any more is
 /// given up.
-pub type Asking<'a, T> = Pin<Box<dyn Future<Output = Result<T, DirectoryError>> + Send + 'a>>;
+pub type Asking<'a, T> =
+    Pin<Box<dyn Future<Output = Result<Answered<T>, DirectoryError>> + Send + 'a>>;
+
+/// An answer, and how old it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered<T> {
+    /// What Clerk said.
+    pub value: T,
+    /// When the question was sent: the answer shows all that had happened before.
+    pub as_of: Timestamp,
+}
 
 /// Clerk's own knowledge of one instance, asked now. Each question costs one request at most, unless
 /// it has to be repeated after a fault; equal questions under way are asked once ([`Join`]).

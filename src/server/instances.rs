@@ -7,7 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
 use crate::{
-    authz::{Instance, Instances, Verifier},
+    authz::{Instance, InstanceSerial, Instances, Verifier},
     clerk::HttpJwksSource,
     keys::{Clock, JwksSource, Keyring, RefreshSettings, Snapshot, VerifyingKey},
     settings::{self, InstanceSettings, KeySource, KeysSettings, Problem, Problems, Settings},
@@ -116,12 +116,14 @@ impl InstanceSet {
 
     fn member(&self, settings: &InstanceSettings) -> Result<Member, Problem> {
         let instance = Instance {
+            serial: InstanceSerial::next(),
             name: settings.name.clone(),
             issuer: settings.issuer.clone(),
             publishable_key: settings.publishable_key.clone(),
             authorized_parties: shared(&settings.authorized_parties),
             audiences: shared(&settings.audiences),
             keyring: Arc::new(self.keyring(settings)?),
+            directory: None,
         };
         Ok(Member {
             settings: settings.clone(),

@@ -3,19 +3,21 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    authz::{Instance, Verifier},
+    authz::{Checker, FactCacheStats, Instance, Verifier},
     door::grpc::{CallOutcome, CallStats, Rpc},
     identity::Timestamp,
     keys::{Clock, KeyringStats},
     telemetry::metrics::{self as catalogue, Metric, Source, Writer},
 };
 
-pub(super) fn source(verifier: Arc<Verifier>, calls: Arc<CallStats>, clock: Clock) -> Source {
+pub(super) fn source(checker: Arc<Checker>, calls: Arc<CallStats>, clock: Clock) -> Source {
     Box::new(move |writer| {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         writer.write(catalogue::BUILD_INFO, [([version], 1.0)])?;
         write_calls(writer, &calls)?;
-        write_verifier(writer, &verifier)?;
+        let verifier = checker.verifier();
+        write_verifier(writer, verifier)?;
+        write_memberships(writer, checker.stats())?;
         write_keys(writer, verifier.instances().all(), clock())
     })
 }
@@ -52,6 +54,17 @@ fn write_verifier(writer: &mut Writer<'_>, verifier: &Verifier) -> fmt::Result {
     )?;
     writer.write_one(catalogue::TOKEN_CACHE_ENTRIES, number(stats.cache.entries))?;
     writer.write_one(catalogue::TOKEN_CACHE_BYTES, number(stats.cache.bytes))
+}
+
+fn write_memberships(writer: &mut Writer<'_>, stats: FactCacheStats) -> fmt::Result {
+    writer.write_one(catalogue::MEMBERSHIP_CACHE_HITS, number(stats.hits))?;
+    writer.write_one(catalogue::MEMBERSHIP_CACHE_MISSES, number(stats.misses))?;
+    writer.write_one(
+        catalogue::MEMBERSHIP_CACHE_EVICTIONS,
+        number(stats.evictions),
+    )?;
+    writer.write_one(catalogue::MEMBERSHIP_CACHE_ENTRIES, number(stats.entries))?;
+    writer.write_one(catalogue::MEMBERSHIP_CACHE_BYTES, number(stats.bytes))
 }
 
 fn write_keys(writer: &mut Writer<'_>, instances: &[Arc<Instance>], now: Timestamp) -> fmt::Result {

@@ -132,6 +132,24 @@ pub const VARIABLES: &[Variable] = &[
         "The size of the cache of verified tokens; 0 switches it off",
     ),
     variable(
+        "CLERK_AUTHZ_MEMBERSHIP_MAX_AGE",
+        "membership-max-age",
+        Some("60s"),
+        "How long a membership that Clerk was asked for is remembered; a change shows within this",
+    ),
+    variable(
+        "CLERK_AUTHZ_MEMBERSHIP_NEGATIVE_MAX_AGE",
+        "membership-negative-max-age",
+        Some("10s"),
+        "How long it is remembered that somebody is not a member, or that there is no such organization",
+    ),
+    variable(
+        "CLERK_AUTHZ_MEMBERSHIP_CACHE_BYTES",
+        "membership-cache-bytes",
+        Some("32MiB"),
+        "The size of the memory of memberships; 0 switches it off",
+    ),
+    variable(
         "CLERK_AUTHZ_GRPC_ADDR",
         "grpc-addr",
         Some("127.0.0.1:50051"),

@@ -60,6 +60,11 @@ catalogue! {
     TOKEN_CACHE_EVICTIONS = Counter "clerk_authz_token_cache_evictions" [], "Entries removed from the token cache to make room";
     TOKEN_CACHE_ENTRIES = Gauge "clerk_authz_token_cache_entries" [], "Entries in the token cache";
     TOKEN_CACHE_BYTES = Gauge "clerk_authz_token_cache_bytes" [], "Size of the token cache in bytes";
+    MEMBERSHIP_CACHE_HITS = Counter "clerk_authz_membership_cache_hits" [], "Look-ups of a membership that what is remembered answered";
+    MEMBERSHIP_CACHE_MISSES = Counter "clerk_authz_membership_cache_misses" [], "Look-ups of a membership for which nothing fresh enough was remembered";
+    MEMBERSHIP_CACHE_EVICTIONS = Counter "clerk_authz_membership_cache_evictions" [], "Memberships forgotten to make room";
+    MEMBERSHIP_CACHE_ENTRIES = Gauge "clerk_authz_membership_cache_entries" [], "Memberships remembered, those of non-members included";
+    MEMBERSHIP_CACHE_BYTES = Gauge "clerk_authz_membership_cache_bytes" [], "Size of the memory of memberships in bytes";
     KEYS = Gauge "clerk_authz_keys" ["instance"], "Usable signing keys";
     KEYS_USABLE = Gauge "clerk_authz_keys_usable" ["instance"], "1 when tokens of the instance can be verified, else 0";
     KEYS_AGE = Gauge "clerk_authz_keys_age_seconds" ["instance"], "Seconds since the key set was last fetched with success; absent while there is none";

@@ -405,7 +405,7 @@ fn a_hint_is_what_the_token_says_unverified() {
 proptest! {
     #[test]
     fn parsing_never_panics(token in ".{0,300}") {
-        let _ = parse(&token, &mut Steps::on()).map(|token| token.into_claimed(&mut Steps::on()));
+        let _ = parse(&token, &mut Steps::on(Rule::OF_VERIFICATION)).map(|token| token.into_claimed(&mut Steps::on(Rule::OF_VERIFICATION)));
     }
 
     #[test]
@@ -414,9 +414,9 @@ proptest! {
         payload in prop::collection::vec(any::<u8>(), 0..400),
     ) {
         let token = format!("{}.{}.AA", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(&payload));
-        let _ = parse(&token, &mut Steps::on());
+        let _ = parse(&token, &mut Steps::on(Rule::OF_VERIFICATION));
         let token = format!("{}.{}.AA", URL_SAFE_NO_PAD.encode(HEADER), URL_SAFE_NO_PAD.encode(payload));
-        let _ = parse(&token, &mut Steps::on()).map(|token| token.into_claimed(&mut Steps::on()));
+        let _ = parse(&token, &mut Steps::on(Rule::OF_VERIFICATION)).map(|token| token.into_claimed(&mut Steps::on(Rule::OF_VERIFICATION)));
     }
 
     /// Whatever stands in any claim: it is accepted only with its type.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use clerk_authz::{
-    authz::{Instance, Instances, Question, TokenCache, Verdict, Verifier},
+    authz::{Instance, InstanceSerial, Instances, Question, TokenCache, Verdict, Verifier},
     credential::Credential,
     explain::Steps,
     identity::{PublishableKey, Session, Timestamp},
@@ -256,12 +256,14 @@ fn ask(header: &Header, case: &Case) -> Result<Session, Reason> {
     let key = VerifyingKey::from_pem(&header.pem).expect("a PEM");
     let shared = |texts: &[String]| texts.iter().map(|text| text.as_str().into()).collect();
     let instance = Instance {
+        serial: InstanceSerial::next(),
         name: "default".parse().expect("a name"),
         issuer: format!("https://{}", line.host).parse().expect("an issuer"),
         publishable_key: Some(line.key.parse::<PublishableKey>().expect("a key")),
         authorized_parties: shared(&case.authorized_parties),
         audiences: shared(&case.audiences),
         keyring: Arc::new(Keyring::pinned(key)),
+        directory: None,
     };
     let verifier = Verifier::new(
         Instances::new(vec![Arc::new(instance)]).expect("one instance"),

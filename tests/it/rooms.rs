@@ -24,12 +24,12 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["explain", "identity", "reason", "token"],
         &["percent_encoding", "thiserror"],
     ),
+    ("mirror", &["identity"], &["thiserror"]),
     (
         "decision",
-        &["explain", "identity", "reason"],
+        &["explain", "identity", "mirror", "reason"],
         &["thiserror"],
     ),
-    ("mirror", &["identity"], &["thiserror"]),
     // Knowing: caches, keys, orchestration.
     (
         "keys",
@@ -61,7 +61,15 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "reason",
             "token",
         ],
-        &["arc_swap", "aws_lc_rs", "moka", "thiserror"],
+        &[
+            "arc_swap",
+            "aws_lc_rs",
+            "equivalent",
+            "futures_util",
+            "moka",
+            "thiserror",
+            "tracing",
+        ],
     ),
     // Doors and neighbours: each knows one foreign format.
     (

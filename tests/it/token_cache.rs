@@ -9,7 +9,9 @@ use std::{
 };
 
 use clerk_authz::{
-    authz::{Instance as Configured, Instances, Question, TokenCache, Verdict, Verifier},
+    authz::{
+        Instance as Configured, InstanceSerial, Instances, Question, TokenCache, Verdict, Verifier,
+    },
     credential::Credential,
     emulator::{Emulator, TokenSpec, World},
     explain::Steps,
@@ -209,6 +211,8 @@ async fn answers(events: &[Event], cache_bytes: u64) -> Vec<String> {
     let stop = CancellationToken::new();
     let owner = tokio::spawn(Arc::clone(&keyring).run(stop.clone()));
     let instance = Configured {
+        serial: InstanceSerial::next(),
+        directory: None,
         name: "default".parse().expect("a name"),
         issuer: world.issuer.parse().expect("an issuer"),
         publishable_key: None,

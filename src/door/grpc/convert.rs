@@ -1,11 +1,14 @@
 //! Proto ↔ domain. Requests are checked here, once; answers destructure the domain types, so that a
 //! new field does not compile until it has a place.
 
+mod check;
+
 use std::time::Duration;
 
 use prost_types::{Struct, Value, value::Kind};
 use tonic_types::pb::Status;
 
+pub(super) use self::check::{Circumstances, batch_check_result, decision, org_question};
 use super::{proto, status::Violation};
 use crate::{
     authz::Question,
@@ -300,6 +303,21 @@ pub(super) fn reason(reason: Reason) -> proto::Reason {
         Reason::TokenIssuedInFuture => proto::Reason::TokenIssuedInFuture,
         Reason::SessionPending => proto::Reason::SessionPending,
         Reason::ReverificationRequired => proto::Reason::ReverificationRequired,
+        Reason::UserBanned => proto::Reason::UserBanned,
+        Reason::UserDeprovisioned => proto::Reason::UserDeprovisioned,
+        Reason::Allowed => proto::Reason::Allowed,
+        Reason::OrganizationMissing => proto::Reason::OrganizationMissing,
+        Reason::OrganizationMismatch => proto::Reason::OrganizationMismatch,
+        Reason::NotAMember => proto::Reason::NotAMember,
+        Reason::PermissionMissing => proto::Reason::PermissionMissing,
+        Reason::RoleMismatch => proto::Reason::RoleMismatch,
+        Reason::FeatureMissing => proto::Reason::FeatureMissing,
+        Reason::PlanMismatch => proto::Reason::PlanMismatch,
+        Reason::ImpersonationNotAllowed => proto::Reason::ImpersonationNotAllowed,
+        Reason::NoRequirement => proto::Reason::NoRequirement,
+        Reason::OrganizationNotFound => proto::Reason::OrganizationNotFound,
+        Reason::ClerkUnavailable => proto::Reason::ClerkUnavailable,
+        Reason::ClerkRateLimited => proto::Reason::ClerkRateLimited,
         Reason::KeysUnavailable => proto::Reason::KeysUnavailable,
         Reason::Overloaded => proto::Reason::Overloaded,
     }

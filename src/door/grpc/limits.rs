@@ -101,6 +101,14 @@ impl Drop for InFlight {
     }
 }
 
+/// How long a call may wait for others: so much less than it may take that its answer still arrives.
+pub(super) fn patience(headers: &http::HeaderMap) -> Duration {
+    /// What the answer's own way takes at most.
+    const MARGIN: Duration = Duration::from_millis(100);
+    let allowed = deadline(headers).map_or(MAX_CALL_TIME, |d| d.min(MAX_CALL_TIME));
+    allowed - MARGIN.min(allowed / 10)
+}
+
 /// `grpc-timeout`: up to eight digits and a unit (gRPC over HTTP/2, "Requests"). One that cannot be
 /// read is left to the client.
 fn deadline(headers: &http::HeaderMap) -> Option<Duration> {

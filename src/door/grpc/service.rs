@@ -1,21 +1,27 @@
 //! `clerkauthz.v1.AuthzService`.
 
+mod explain;
+
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status, metadata::MetadataValue};
+use futures_util::{StreamExt, stream::FuturesOrdered};
+use tonic::{Request, Response, Status};
 use tracing::{debug, info, warn};
 
 use super::{
-    MAX_REQUEST_BYTES, convert,
+    MAX_REQUEST_BYTES,
+    convert::{self, Circumstances},
+    limits,
     proto::{
         self,
         authz_service_server::{AuthzService, AuthzServiceServer},
     },
+    request_id::{self, RequestId, identified},
     stats::{CallOutcome, CallStats, Rpc},
     status::{self, Violation},
 };
 use crate::{
-    authz::{CannotTell, Verdict, Verifier},
+    authz::{CannotTell, Checker, Decision, Instances, Lookups, OrgAnswer, Verdict, Verifier},
     explain::Steps,
     keys::Clock,
     reason::Reason,
@@ -23,27 +29,22 @@ use crate::{
 
 /// The most requests in a batch.
 const MAX_BATCH: usize = 1_000;
-/// The header that names a request, in and out.
-const REQUEST_ID: &str = "x-request-id";
-/// The longest request id in bytes that is believed; a longer one is replaced.
-const MAX_REQUEST_ID_BYTES: usize = 128;
-
-/// Names a request in answers and in logs.
-type RequestId = MetadataValue<tonic::metadata::Ascii>;
+/// Questions of a batch about organizations that are worked on at once: each may wait for Clerk.
+const BATCH_WIDTH: usize = 64;
 
 /// Answers the RPCs of `AuthzService`.
 #[derive(Clone)]
 pub struct AuthzDoor {
-    verifier: Arc<Verifier>,
+    checker: Arc<Checker>,
     clock: Clock,
     calls: Arc<CallStats>,
 }
 
 impl AuthzDoor {
-    /// Asks `verifier`, by `clock`.
-    pub fn new(verifier: Arc<Verifier>, clock: Clock) -> Self {
+    /// Asks `checker`, by `clock`.
+    pub fn new(checker: Arc<Checker>, clock: Clock) -> Self {
         Self {
-            verifier,
+            checker,
             clock,
             calls: Arc::default(),
         }
@@ -58,7 +59,11 @@ impl AuthzDoor {
         AuthzServiceServer::new(self).max_decoding_message_size(MAX_REQUEST_BYTES)
     }
 
-    /// The one way to an answer, for single calls and batches.
+    fn verifier(&self) -> &Verifier {
+        self.checker.verifier()
+    }
+
+    /// The one way to a verification, for single calls and batches.
     async fn verify(
         &self,
         rpc: Rpc,
@@ -67,13 +72,10 @@ impl AuthzDoor {
     ) -> Result<proto::VerifySessionResponse, Status> {
         let question = match convert::question(request, "") {
             Ok(question) => question,
-            Err(violations) => {
-                self.calls.count(rpc, CallOutcome::InvalidRequest);
-                return Err(status::invalid(violations));
-            }
+            Err(violations) => return Err(self.invalid(rpc, violations)),
         };
         match self
-            .verifier
+            .verifier()
             .verify_session(&question, (self.clock)(), &mut Steps::off())
             .await
         {
@@ -81,82 +83,103 @@ impl AuthzDoor {
                 self.calls.count(rpc, CallOutcome::Accepted);
                 Ok(convert::accepted(convert::session(&verified.session)))
             }
-            Ok(Verdict::Denied(reason)) => {
-                self.calls.count(rpc, CallOutcome::Refused(reason));
-                log_denial(rpc, id, reason);
-                Err(status::denied(reason))
-            }
-            Err(cannot_tell) => {
-                self.calls
-                    .count(rpc, CallOutcome::Refused(cannot_tell.reason()));
-                log_cannot_tell(rpc, id, cannot_tell);
-                Err(status::cannot_tell(cannot_tell))
-            }
+            Ok(Verdict::Denied(reason)) => Err(self.token_denied(rpc, id, reason)),
+            Err(cannot_tell) => Err(self.cannot_tell(rpc, id, cannot_tell)),
         }
     }
-}
 
-fn log_denial(rpc: Rpc, id: &RequestId, reason: Reason) {
-    info!(rpc = rpc.name(), request_id = ?id, reason = reason.name(), "denied");
-}
-
-fn log_cannot_tell(rpc: Rpc, id: &RequestId, cannot_tell: CannotTell) {
-    warn!(
-        rpc = rpc.name(),
-        request_id = ?id,
-        reason = cannot_tell.reason().name(),
-        retry_after = ?cannot_tell.retry_after(),
-        "cannot tell: see whether the instance's JWKS can be reached"
-    );
-}
-
-/// The caller's request id where it has a good one, else a new one.
-fn request_id<T>(request: &Request<T>) -> RequestId {
-    let given = request.metadata().get(REQUEST_ID);
-    match given {
-        Some(given)
-            if (1..=MAX_REQUEST_ID_BYTES).contains(&given.len())
-                && given.as_bytes().iter().all(u8::is_ascii_graphic) =>
+    /// The one way to a decision about an organization, for single calls and batches.
+    async fn check(
+        &self,
+        rpc: Rpc,
+        id: &RequestId,
+        request: &proto::CheckOrgPermissionRequest,
+        circumstances: Circumstances<'_>,
+    ) -> Result<proto::CheckOrgPermissionResponse, Status> {
+        let question = match convert::org_question(request, circumstances, "") {
+            Ok(question) => question,
+            Err(violations) => return Err(self.invalid(rpc, violations)),
+        };
+        match self
+            .checker
+            .check_org_permission(&question, (self.clock)(), &mut Steps::off())
+            .await
         {
-            given.clone()
+            Ok(OrgAnswer::Decided(decision)) => {
+                self.calls.count(rpc, CallOutcome::Decided(decision.reason));
+                let decision_id = request_id::new_decision_id();
+                log_decision(rpc, id, &decision, &decision_id);
+                Ok(convert::decision(&decision, decision_id))
+            }
+            Ok(OrgAnswer::TokenDenied(reason)) => Err(self.token_denied(rpc, id, reason)),
+            Ok(OrgAnswer::OrganizationNotFound) => {
+                Err(self.token_denied(rpc, id, Reason::OrganizationNotFound))
+            }
+            Err(cannot_tell) => Err(self.cannot_tell(rpc, id, cannot_tell)),
         }
-        _ => new_request_id(),
+    }
+
+    fn invalid(&self, rpc: Rpc, violations: Vec<Violation>) -> Status {
+        self.calls.count(rpc, CallOutcome::InvalidRequest);
+        status::invalid(violations)
+    }
+
+    fn token_denied(&self, rpc: Rpc, id: &RequestId, reason: Reason) -> Status {
+        self.calls.count(rpc, CallOutcome::Decided(reason));
+        info!(rpc = rpc.name(), request_id = ?id, reason = reason.name(), "denied");
+        status::denied(reason)
+    }
+
+    fn cannot_tell(&self, rpc: Rpc, id: &RequestId, cannot_tell: CannotTell) -> Status {
+        let reason = cannot_tell.reason();
+        self.calls.count(rpc, CallOutcome::Decided(reason));
+        warn!(
+            rpc = rpc.name(),
+            request_id = ?id,
+            reason = reason.name(),
+            retry_after = ?cannot_tell.retry_after(),
+            "cannot tell: {}",
+            match cannot_tell {
+                CannotTell::KeysUnavailable { .. } =>
+                    "see whether the instance's JWKS can be reached",
+                CannotTell::ClerkUnavailable { .. } =>
+                    "see whether Clerk's API can be reached, and whether a secret key is configured",
+                CannotTell::ClerkRateLimited { .. } =>
+                    "see CLERK_AUTHZ_API_BUDGET and what else uses the secret key",
+            }
+        );
+        status::cannot_tell(cannot_tell)
+    }
+
+    /// The number of requests in a batch, if it is one that is worked on.
+    fn batch_size(&self, rpc: Rpc, count: usize) -> Result<usize, Status> {
+        if (1..=MAX_BATCH).contains(&count) {
+            return Ok(count);
+        }
+        let description = format!("{count} requests; expected 1 to {MAX_BATCH}");
+        Err(self.invalid(rpc, vec![Violation::new("requests", description)]))
     }
 }
 
-fn new_request_id() -> RequestId {
-    use std::{
-        hash::{BuildHasher, RandomState},
-        sync::{
-            LazyLock,
-            atomic::{AtomicU64, Ordering},
-        },
-    };
-    // Unique in this process by the counter, and among processes by the random start; not a secret.
-    static NEXT: LazyLock<AtomicU64> =
-        LazyLock::new(|| AtomicU64::new(RandomState::new().hash_one(std::process::id())));
-    let id = NEXT.fetch_add(1, Ordering::Relaxed);
-    let mut text = [0; 16];
-    for (position, digit) in text.iter_mut().enumerate() {
-        *digit = b"0123456789abcdef"[(id >> (60 - 4 * position)) as usize & 0xf];
+/// A denial is found in the log by its decision's id at `info`, an allow at `debug`.
+fn log_decision(rpc: Rpc, id: &RequestId, decision: &Decision, decision_id: &str) {
+    let (rpc, reason) = (rpc.name(), decision.reason.name());
+    if decision.is_allowed() {
+        debug!(rpc, request_id = ?id, decision_id, reason, "allowed");
+    } else {
+        info!(rpc, request_id = ?id, decision_id, reason, "denied");
     }
-    MetadataValue::try_from(&text[..]).unwrap_or_else(|_| MetadataValue::from_static("0"))
 }
 
-/// Returns the request's id with its answer.
-fn identified<T>(mut id: RequestId, answer: Result<T, Status>) -> Result<Response<T>, Status> {
-    // It never comes again: HPACK must not remember it (RFC 7541 §7.1.3 has the same flag).
-    id.set_sensitive(true);
-    match answer {
-        Ok(answer) => {
-            let mut response = Response::new(answer);
-            response.metadata_mut().insert(REQUEST_ID, id);
-            Ok(response)
-        }
-        Err(mut status) => {
-            status.metadata_mut().insert(REQUEST_ID, id);
-            Err(status)
-        }
+fn circumstances<'a, T>(
+    request: &Request<T>,
+    instances: &'a Instances,
+    lookups: Option<&'a Lookups>,
+) -> Circumstances<'a> {
+    Circumstances {
+        instances,
+        patience: limits::patience(request.metadata().as_ref()),
+        lookups,
     }
 }
 
@@ -166,7 +189,7 @@ impl AuthzService for AuthzDoor {
         &self,
         request: Request<proto::VerifySessionRequest>,
     ) -> Result<Response<proto::VerifySessionResponse>, Status> {
-        let id = request_id(&request);
+        let id = request_id::of(&request);
         let answer = self
             .verify(Rpc::VerifySession, &id, &request.into_inner())
             .await;
@@ -177,22 +200,13 @@ impl AuthzService for AuthzDoor {
         &self,
         request: Request<proto::BatchVerifySessionRequest>,
     ) -> Result<Response<proto::BatchVerifySessionResponse>, Status> {
-        let id = request_id(&request);
+        const RPC: Rpc = Rpc::BatchVerifySession;
+        let id = request_id::of(&request);
         let requests = request.into_inner().requests;
         let answer = async {
-            let count = requests.len();
-            if !(1..=MAX_BATCH).contains(&count) {
-                self.calls
-                    .count(Rpc::BatchVerifySession, CallOutcome::InvalidRequest);
-                let description = format!("{count} requests; expected 1 to {MAX_BATCH}");
-                return Err(status::invalid(vec![Violation::new(
-                    "requests",
-                    description,
-                )]));
-            }
-            let mut results = Vec::with_capacity(count);
+            let mut results = Vec::with_capacity(self.batch_size(RPC, requests.len())?);
             for request in &requests {
-                let result = self.verify(Rpc::BatchVerifySession, &id, request).await;
+                let result = self.verify(RPC, &id, request).await;
                 results.push(convert::batch_result(
                     result.map_err(|s| status::as_message(&s)),
                 ));
@@ -205,62 +219,61 @@ impl AuthzService for AuthzDoor {
         identified(id, answer)
     }
 
+    async fn check_org_permission(
+        &self,
+        request: Request<proto::CheckOrgPermissionRequest>,
+    ) -> Result<Response<proto::CheckOrgPermissionResponse>, Status> {
+        let id = request_id::of(&request);
+        let instances = self.verifier().instances();
+        let circumstances = circumstances(&request, &instances, None);
+        let request = request.into_inner();
+        let answer = self
+            .check(Rpc::CheckOrgPermission, &id, &request, circumstances)
+            .await;
+        identified(id, answer)
+    }
+
+    async fn batch_check_org_permission(
+        &self,
+        request: Request<proto::BatchCheckOrgPermissionRequest>,
+    ) -> Result<Response<proto::BatchCheckOrgPermissionResponse>, Status> {
+        const RPC: Rpc = Rpc::BatchCheckOrgPermission;
+        let id = request_id::of(&request);
+        let (instances, lookups) = (self.verifier().instances(), Lookups::default());
+        let circumstances = circumstances(&request, &instances, Some(&lookups));
+        let requests = request.into_inner().requests;
+        let answer = async {
+            let count = self.batch_size(RPC, requests.len())?;
+            let mut results = Vec::with_capacity(count);
+            let (mut rest, mut waiting) = (requests.iter(), FuturesOrdered::new());
+            while results.len() < count {
+                let free = BATCH_WIDTH - waiting.len();
+                for request in rest.by_ref().take(free) {
+                    waiting.push_back(self.check(RPC, &id, request, circumstances));
+                }
+                if let Some(result) = waiting.next().await {
+                    results.push(convert::batch_check_result(
+                        result.map_err(|s| status::as_message(&s)),
+                    ));
+                }
+                tokio::task::coop::consume_budget().await;
+            }
+            Ok(proto::BatchCheckOrgPermissionResponse { results })
+        };
+        let answer = answer.await;
+        identified(id, answer)
+    }
+
     async fn explain_decision(
         &self,
         request: Request<proto::ExplainDecisionRequest>,
     ) -> Result<Response<proto::ExplainDecisionResponse>, Status> {
-        let id = request_id(&request);
-        let request = request.into_inner();
-        let answer = async {
-            let asked = match &request.decision {
-                Some(proto::explain_decision_request::Decision::VerifySession(asked)) => {
-                    convert::question(asked, "verify_session.")
-                }
-                None => Err(vec![Violation::new(
-                    "decision",
-                    "is not set; set verify_session",
-                )]),
-            };
-            let question = asked.map_err(|violations| {
-                self.calls
-                    .count(Rpc::ExplainDecision, CallOutcome::InvalidRequest);
-                status::invalid(violations)
-            })?;
-            let mut steps = Steps::on();
-            let answer = self
-                .verifier
-                .verify_session(&question, (self.clock)(), &mut steps)
-                .await;
-            let (outcome, reason, session) = match answer {
-                Ok(Verdict::Accepted(verified)) => (
-                    proto::DecisionOutcome::Accepted,
-                    None,
-                    Some(convert::session(&verified.session)),
-                ),
-                Ok(Verdict::Denied(reason)) => (proto::DecisionOutcome::Denied, Some(reason), None),
-                Err(cannot_tell) => (
-                    proto::DecisionOutcome::CannotTell,
-                    Some(cannot_tell.reason()),
-                    None,
-                ),
-            };
-            let counted = reason.map_or(CallOutcome::Accepted, CallOutcome::Refused);
-            self.calls.count(Rpc::ExplainDecision, counted);
-            debug!(
-                rpc = Rpc::ExplainDecision.name(),
-                outcome = counted.name(),
-                "explained"
-            );
-            Ok(proto::ExplainDecisionResponse {
-                outcome: outcome.into(),
-                reason: reason
-                    .map_or(proto::Reason::Unspecified, convert::reason)
-                    .into(),
-                session,
-                steps: steps.finish().into_iter().map(convert::step).collect(),
-            })
-        };
-        let answer = answer.await;
+        let id = request_id::of(&request);
+        let instances = self.verifier().instances();
+        let circumstances = circumstances(&request, &instances, None);
+        let answer = self
+            .explain(&id, &request.into_inner(), circumstances)
+            .await;
         identified(id, answer)
     }
 }

@@ -12,15 +12,21 @@ pub enum Rpc {
     VerifySession,
     /// An item of `BatchVerifySession`.
     BatchVerifySession,
+    /// `CheckOrgPermission`.
+    CheckOrgPermission,
+    /// An item of `BatchCheckOrgPermission`.
+    BatchCheckOrgPermission,
     /// `ExplainDecision`.
     ExplainDecision,
 }
 
 impl Rpc {
     /// All of them.
-    pub const ALL: [Self; 3] = [
+    pub const ALL: [Self; 5] = [
         Self::VerifySession,
         Self::BatchVerifySession,
+        Self::CheckOrgPermission,
+        Self::BatchCheckOrgPermission,
         Self::ExplainDecision,
     ];
 
@@ -29,6 +35,8 @@ impl Rpc {
         match self {
             Self::VerifySession => "VerifySession",
             Self::BatchVerifySession => "BatchVerifySession",
+            Self::CheckOrgPermission => "CheckOrgPermission",
+            Self::BatchCheckOrgPermission => "BatchCheckOrgPermission",
             Self::ExplainDecision => "ExplainDecision",
         }
     }
@@ -39,8 +47,8 @@ impl Rpc {
 pub enum CallOutcome {
     /// The token is good.
     Accepted,
-    /// It was denied or could not be told, with this reason.
-    Refused(Reason),
+    /// It was allowed, denied or could not be told, with this reason.
+    Decided(Reason),
     /// The request was malformed.
     InvalidRequest,
 }
@@ -51,10 +59,10 @@ pub const CALL_OUTCOMES: usize = Reason::ALL.len() + 2;
 impl CallOutcome {
     /// All of them.
     pub fn all() -> impl Iterator<Item = Self> {
-        let refused = Reason::ALL.iter().map(|&reason| Self::Refused(reason));
+        let decided = Reason::ALL.iter().map(|&reason| Self::Decided(reason));
         [Self::Accepted, Self::InvalidRequest]
             .into_iter()
-            .chain(refused)
+            .chain(decided)
     }
 
     /// `ACCEPTED`, `INVALID_ARGUMENT` or the reason's name.
@@ -62,7 +70,7 @@ impl CallOutcome {
         match self {
             Self::Accepted => "ACCEPTED",
             Self::InvalidRequest => "INVALID_ARGUMENT",
-            Self::Refused(reason) => reason.name(),
+            Self::Decided(reason) => reason.name(),
         }
     }
 
@@ -70,7 +78,7 @@ impl CallOutcome {
         match self {
             Self::Accepted => 0,
             Self::InvalidRequest => 1,
-            Self::Refused(reason) => reason as usize + 2,
+            Self::Decided(reason) => reason as usize + 2,
         }
     }
 }

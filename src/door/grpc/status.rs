@@ -33,8 +33,23 @@ const fn code(reason: Reason) -> Code {
         | Reason::TokenNotYetValid
         | Reason::TokenIssuedInFuture
         | Reason::SessionPending
-        | Reason::ReverificationRequired => Code::Unauthenticated,
-        Reason::KeysUnavailable => Code::Unavailable,
+        | Reason::ReverificationRequired
+        | Reason::UserBanned
+        | Reason::UserDeprovisioned => Code::Unauthenticated,
+        Reason::Allowed => Code::Ok,
+        Reason::OrganizationMissing
+        | Reason::OrganizationMismatch
+        | Reason::NotAMember
+        | Reason::PermissionMissing
+        | Reason::RoleMismatch
+        | Reason::FeatureMissing
+        | Reason::PlanMismatch
+        | Reason::ImpersonationNotAllowed
+        | Reason::NoRequirement => Code::PermissionDenied,
+        Reason::OrganizationNotFound => Code::NotFound,
+        Reason::KeysUnavailable | Reason::ClerkUnavailable | Reason::ClerkRateLimited => {
+            Code::Unavailable
+        }
         Reason::Overloaded => Code::ResourceExhausted,
     }
 }

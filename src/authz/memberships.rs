@@ -1,0 +1,389 @@
+//! What Clerk says of memberships, organizations and roles, remembered for a while. Facts are kept
+//! here, never decisions.
+
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use equivalent::Equivalent;
+use tracing::warn;
+
+use super::{
+    CannotTell, Instance, InstanceSerial,
+    fact_cache::{FactCache, FactCacheStats, Known},
+    lookups::{Asked, Lookups, Once},
+};
+use crate::{
+    explain::{Rule, Steps},
+    identity::{OrganizationId, OrganizationSlug, Texts, Timestamp, UserId},
+    mirror::{
+        Answered, Ask, Directory, DirectoryError, Join, Membership, MembershipAnswer,
+        OrganizationRecord,
+    },
+};
+
+/// The share of the bytes that slugs may take, and the share that roles may take.
+const SIDE_SHARE: u64 = 16;
+/// When it is worth asking again where there is nobody to ask.
+const NOBODY_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// How long facts may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MembershipSettings {
+    /// The size of the memory in bytes; 0 switches it off.
+    pub max_bytes: u64,
+    /// How old a fact may be at most.
+    pub max_age: Duration,
+    /// How old it may be when it says that somebody is not a member, or that something is not there.
+    pub negative_max_age: Duration,
+}
+
+impl Default for MembershipSettings {
+    fn default() -> Self {
+        Self {
+            max_bytes: 32 << 20,
+            max_age: Duration::from_secs(60),
+            negative_max_age: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How fresh a fact must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Freshness {
+    /// Younger than this, and than the settings allow.
+    AtMost(Duration),
+    /// Asked for now.
+    Now,
+}
+
+/// Where a fact comes from, beside tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The token says it.
+    Token,
+    /// It was remembered.
+    Cache,
+    /// Clerk was asked.
+    Clerk,
+}
+
+/// A fact that was found.
+pub(super) struct Found<V> {
+    pub(super) known: Known<V>,
+    pub(super) source: Source,
+}
+
+/// Everything that is remembered of memberships, organizations and roles.
+#[derive(Debug)]
+pub struct Memberships {
+    settings: MembershipSettings,
+    memberships: FactCache<MembershipKey, MembershipAnswer>,
+    slugs: FactCache<SlugKey, Option<OrganizationRecord>>,
+    roles: FactCache<RoleKey, Option<Texts>>,
+}
+
+/// How long a look-up may take, what time it is, and what has been asked beside it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LookUp<'a> {
+    pub(super) freshness: Freshness,
+    pub(super) patience: Duration,
+    pub(super) now: Timestamp,
+    /// Of the batch that this is part of.
+    pub(super) lookups: Option<&'a Lookups>,
+}
+
+impl Memberships {
+    /// With nothing remembered.
+    pub fn new(settings: MembershipSettings) -> Self {
+        Self {
+            memberships: FactCache::new(settings.max_bytes),
+            slugs: FactCache::new(settings.max_bytes / SIDE_SHARE),
+            roles: FactCache::new(settings.max_bytes / SIDE_SHARE),
+            settings,
+        }
+    }
+
+    /// Counters of the memory of memberships.
+    pub fn stats(&self) -> FactCacheStats {
+        self.memberships.stats()
+    }
+
+    /// How old a fact may be where a caller does not say.
+    pub(super) fn max_age(&self) -> Duration {
+        self.settings.max_age
+    }
+
+    /// Whether a change of this membership is known that a token of `issued_at` cannot show. In
+    /// doubt, it is: a second is the finest that a token says.
+    pub(super) fn changed_since(
+        &self,
+        instance: &Instance,
+        organization: &OrganizationId,
+        user: &UserId,
+        issued_at: Option<Timestamp>,
+    ) -> bool {
+        let key = MembershipRef(instance.serial, user, organization);
+        let Some(known) = self.memberships.peek(&key) else {
+            return false;
+        };
+        let changed_at = match &*known.value {
+            MembershipAnswer::Member(membership) => membership.updated_at,
+            // The token says that there was one: it ended before we looked.
+            MembershipAnswer::NotAMember | MembershipAnswer::NoOrganization => known.as_of,
+        };
+        issued_at.is_none_or(|issued_at| changed_at >= issued_at)
+    }
+
+    /// The membership, as fresh as asked.
+    pub(super) async fn membership(
+        &self,
+        instance: &Instance,
+        organization: &OrganizationId,
+        user: &UserId,
+        look_up: LookUp<'_>,
+        steps: &mut Steps,
+    ) -> Result<Found<MembershipAnswer>, CannotTell> {
+        let key = MembershipRef(instance.serial, user, organization);
+        if let Some(found) = remembered(&self.memberships, &key, look_up) {
+            return Ok(found);
+        }
+        let key = MembershipKey {
+            instance: instance.serial,
+            user: user.clone(),
+            organization: organization.clone(),
+        };
+        let asked = Question {
+            key: key.clone(),
+            once: |lookups| &lookups.memberships,
+        };
+        let (user, organization) = (user.clone(), organization.clone());
+        let ask = move |directory: Arc<dyn Directory>, ask| -> Asked<MembershipAnswer> {
+            Box::pin(async move { directory.membership(&organization, &user, ask).await })
+        };
+        let Answered { value, as_of } = asked.answer(instance, ask, look_up, steps).await?;
+        let (keep_for, bytes) = match &value {
+            MembershipAnswer::Member(membership) => (self.settings.max_age, size_of(membership)),
+            MembershipAnswer::NotAMember | MembershipAnswer::NoOrganization => {
+                (self.settings.negative_max_age, 0)
+            }
+        };
+        let bytes = bytes + text(key.user.as_str()) + text(key.organization.as_str());
+        let known = Known::new(value, as_of, keep_for, bytes);
+        Ok(self.memberships.found(key, known, look_up.now))
+    }
+
+    /// The organization that has the slug, as fresh as asked.
+    pub(super) async fn organization(
+        &self,
+        instance: &Instance,
+        slug: &OrganizationSlug,
+        look_up: LookUp<'_>,
+        steps: &mut Steps,
+    ) -> Result<Found<Option<OrganizationRecord>>, CannotTell> {
+        let key: SlugKey = (instance.serial, slug.clone());
+        if let Some(found) = remembered(&self.slugs, &key, look_up) {
+            return Ok(found);
+        }
+        let asked = Question {
+            key: key.clone(),
+            once: |lookups| &lookups.slugs,
+        };
+        let wanted = slug.clone();
+        let ask = move |directory: Arc<dyn Directory>, ask| -> Asked<Option<OrganizationRecord>> {
+            Box::pin(async move { directory.organization_by_slug(&wanted, ask).await })
+        };
+        let Answered { value, as_of } = asked.answer(instance, ask, look_up, steps).await?;
+        let bytes = 3 * text(slug.as_str());
+        // A slug can change and be reused: it is believed as briefly as a "no".
+        let known = Known::new(value, as_of, self.settings.negative_max_age, bytes);
+        Ok(self.slugs.found(key, known, look_up.now))
+    }
+
+    /// What a role permits, as fresh as asked.
+    pub(super) async fn role_permissions(
+        &self,
+        instance: &Instance,
+        role: &str,
+        look_up: LookUp<'_>,
+        steps: &mut Steps,
+    ) -> Result<Found<Option<Texts>>, CannotTell> {
+        let key: RoleKey = (instance.serial, role.into());
+        if let Some(found) = remembered(&self.roles, &key, look_up) {
+            return Ok(found);
+        }
+        let asked = Question {
+            key: key.clone(),
+            once: |lookups| &lookups.roles,
+        };
+        let wanted: Box<str> = role.into();
+        let ask = move |directory: Arc<dyn Directory>, ask| -> Asked<Option<Texts>> {
+            Box::pin(async move { directory.role_permissions(&wanted, ask).await })
+        };
+        let Answered { value, as_of } = asked.answer(instance, ask, look_up, steps).await?;
+        let (keep_for, held) = match &value {
+            Some(permissions) => (self.settings.max_age, permissions.heap_bytes()),
+            None => (self.settings.negative_max_age, 0),
+        };
+        let known = Known::new(value, as_of, keep_for, held + text(role));
+        Ok(self.roles.found(key, known, look_up.now))
+    }
+}
+
+impl<K, V> FactCache<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// Remembers what Clerk said, and says so.
+    fn found(&self, key: K, known: Known<V>, now: Timestamp) -> Found<V> {
+        self.insert(key, known.clone(), now);
+        Found {
+            known,
+            source: Source::Clerk,
+        }
+    }
+}
+
+fn ask_of(look_up: LookUp<'_>) -> Ask {
+    Ask {
+        patience: look_up.patience,
+        join: match look_up.freshness {
+            Freshness::AtMost(_) => Join::Any,
+            Freshness::Now => Join::SentAfter,
+        },
+    }
+}
+
+fn remembered<K, V, Q>(cache: &FactCache<K, V>, key: &Q, look_up: LookUp<'_>) -> Option<Found<V>>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    Q: Equivalent<K> + Hash,
+{
+    let known = match look_up.freshness {
+        Freshness::AtMost(age) => cache.fresh(key, age, look_up.now)?,
+        Freshness::Now => return None,
+    };
+    Some(Found {
+        known,
+        source: Source::Cache,
+    })
+}
+
+/// A question to Clerk: its name, and where a batch keeps those of its kind.
+struct Question<K, V> {
+    key: K,
+    once: fn(&Lookups) -> &Once<K, V>,
+}
+
+impl<K: Hash + Eq, V: Clone> Question<K, V> {
+    async fn answer(
+        self,
+        instance: &Instance,
+        ask: impl FnOnce(Arc<dyn Directory>, Ask) -> Asked<V>,
+        look_up: LookUp<'_>,
+        steps: &mut Steps,
+    ) -> Result<Answered<V>, CannotTell> {
+        let Some(directory) = instance.directory.clone() else {
+            steps.failed(Rule::Membership, || {
+                format!(
+                    "Clerk has to be asked, and no secret key is configured for instance \"{}\"",
+                    instance.name
+                )
+            });
+            return Err(CannotTell::ClerkUnavailable {
+                retry_after: NOBODY_RETRY_AFTER,
+            });
+        };
+        let asked = || ask(directory, ask_of(look_up));
+        let answered = match look_up.lookups {
+            None => asked().await,
+            Some(lookups) => (self.once)(lookups).get(self.key, asked).await,
+        };
+        answered.map_err(|error| cannot_tell(error, instance, steps))
+    }
+}
+
+/// What is no answer is never "no".
+fn cannot_tell(error: DirectoryError, instance: &Instance, steps: &mut Steps) -> CannotTell {
+    steps.failed(Rule::Membership, || format!("cannot tell: {error}"));
+    match error {
+        DirectoryError::Unavailable { retry_after, .. }
+        | DirectoryError::CredentialsRefused { retry_after, .. } => {
+            CannotTell::ClerkUnavailable { retry_after }
+        }
+        DirectoryError::RateLimited { retry_after } => CannotTell::ClerkRateLimited { retry_after },
+        DirectoryError::Rejected { cause } => {
+            // The ids have the form that Clerk wants: this is a fault of ours.
+            warn!(instance = %instance.name, cause, "Clerk refuses a question as malformed");
+            CannotTell::ClerkUnavailable {
+                retry_after: NOBODY_RETRY_AFTER,
+            }
+        }
+    }
+}
+
+/// By instance and slug.
+pub(super) type SlugKey = (InstanceSerial, OrganizationSlug);
+/// By instance and role.
+pub(super) type RoleKey = (InstanceSerial, Box<str>);
+
+/// By (instance, user, organization).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MembershipKey {
+    instance: InstanceSerial,
+    user: UserId,
+    organization: OrganizationId,
+}
+
+/// A [`MembershipKey`] without its texts, so that a look-up allocates nothing.
+struct MembershipRef<'a>(InstanceSerial, &'a UserId, &'a OrganizationId);
+
+impl Hash for MembershipKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        MembershipRef(self.instance, &self.user, &self.organization).hash(state);
+    }
+}
+
+impl Hash for MembershipRef<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self(instance, user, organization) = self;
+        instance.hash(state);
+        user.hash(state);
+        organization.hash(state);
+    }
+}
+
+impl Equivalent<MembershipKey> for MembershipRef<'_> {
+    fn equivalent(&self, key: &MembershipKey) -> bool {
+        let Self(instance, user, organization) = self;
+        *instance == key.instance && **user == key.user && **organization == key.organization
+    }
+}
+
+/// The allocator hands out multiples of 16 with 8 of its own.
+fn text(text: &str) -> usize {
+    text.len().next_multiple_of(16) + 16
+}
+
+/// What a membership holds on the heap, in bytes.
+fn size_of(membership: &Membership) -> usize {
+    let Membership {
+        organization: OrganizationRecord { id, slug },
+        user_id,
+        role,
+        permissions,
+        standing: _,
+        updated_at: _,
+    } = membership;
+    size_of_val(membership)
+        + text(id.as_str())
+        + slug.as_ref().map_or(0, |slug| text(slug.as_str()))
+        + text(user_id.as_str())
+        + text(role)
+        + permissions.heap_bytes()
+        + 16
+}

@@ -1,0 +1,143 @@
+//! `ExplainDecision`: the same ways to an answer, with every rule written down.
+
+use tonic::Status;
+use tracing::debug;
+
+use super::{AuthzDoor, log_decision};
+use crate::{
+    authz::{CannotTell, OrgAnswer, Verdict},
+    door::grpc::{
+        convert::{self, Circumstances},
+        proto::{self, explain_decision_request::Decision as Asked},
+        request_id::{self, RequestId},
+        stats::{CallOutcome, Rpc},
+        status::Violation,
+    },
+    explain::{Rule, Steps},
+    reason::Reason,
+};
+
+const RPC: Rpc = Rpc::ExplainDecision;
+
+/// What was decided, before the steps are added.
+struct Explained {
+    outcome: proto::DecisionOutcome,
+    reason: Option<Reason>,
+    session: Option<proto::Session>,
+    check: Option<proto::CheckOrgPermissionResponse>,
+}
+
+impl Explained {
+    fn denied(reason: Reason) -> Self {
+        Self {
+            outcome: proto::DecisionOutcome::Denied,
+            reason: Some(reason),
+            session: None,
+            check: None,
+        }
+    }
+
+    fn cannot_tell(cannot_tell: CannotTell) -> Self {
+        Self {
+            outcome: proto::DecisionOutcome::CannotTell,
+            ..Self::denied(cannot_tell.reason())
+        }
+    }
+}
+
+impl AuthzDoor {
+    pub(super) async fn explain(
+        &self,
+        id: &RequestId,
+        request: &proto::ExplainDecisionRequest,
+        circumstances: Circumstances<'_>,
+    ) -> Result<proto::ExplainDecisionResponse, Status> {
+        let (explained, steps) = match &request.decision {
+            Some(Asked::VerifySession(asked)) => self.explain_verification(asked).await?,
+            Some(Asked::CheckOrgPermission(asked)) => {
+                self.explain_check(id, asked, circumstances).await?
+            }
+            None => {
+                let description = "is not set; set verify_session or check_org_permission";
+                return Err(self.invalid(RPC, vec![Violation::new("decision", description)]));
+            }
+        };
+        let Explained {
+            outcome,
+            reason,
+            session,
+            check,
+        } = explained;
+        let counted = reason.map_or(CallOutcome::Accepted, CallOutcome::Decided);
+        self.calls.count(RPC, counted);
+        debug!(rpc = RPC.name(), outcome = counted.name(), "explained");
+        Ok(proto::ExplainDecisionResponse {
+            outcome: outcome.into(),
+            reason: reason
+                .map_or(proto::Reason::Unspecified, convert::reason)
+                .into(),
+            session,
+            steps: steps.finish().into_iter().map(convert::step).collect(),
+            check_org_permission: check,
+        })
+    }
+
+    async fn explain_verification(
+        &self,
+        asked: &proto::VerifySessionRequest,
+    ) -> Result<(Explained, Steps), Status> {
+        let question = convert::question(asked, "verify_session.")
+            .map_err(|violations| self.invalid(RPC, violations))?;
+        let mut steps = Steps::on(Rule::OF_VERIFICATION);
+        let answer = self
+            .verifier()
+            .verify_session(&question, (self.clock)(), &mut steps)
+            .await;
+        let explained = match answer {
+            Ok(Verdict::Accepted(verified)) => Explained {
+                outcome: proto::DecisionOutcome::Accepted,
+                reason: None,
+                session: Some(convert::session(&verified.session)),
+                check: None,
+            },
+            Ok(Verdict::Denied(reason)) => Explained::denied(reason),
+            Err(cannot_tell) => Explained::cannot_tell(cannot_tell),
+        };
+        Ok((explained, steps))
+    }
+
+    async fn explain_check(
+        &self,
+        id: &RequestId,
+        asked: &proto::CheckOrgPermissionRequest,
+        circumstances: Circumstances<'_>,
+    ) -> Result<(Explained, Steps), Status> {
+        let question = convert::org_question(asked, circumstances, "check_org_permission.")
+            .map_err(|violations| self.invalid(RPC, violations))?;
+        let mut steps = Steps::on(Rule::OF_CHECK);
+        let answer = self
+            .checker
+            .check_org_permission(&question, (self.clock)(), &mut steps)
+            .await;
+        let explained = match answer {
+            Ok(OrgAnswer::Decided(decision)) => {
+                let decision_id = request_id::new_decision_id();
+                log_decision(RPC, id, &decision, &decision_id);
+                Explained {
+                    outcome: if decision.is_allowed() {
+                        proto::DecisionOutcome::Accepted
+                    } else {
+                        proto::DecisionOutcome::Denied
+                    },
+                    reason: Some(decision.reason),
+                    session: None,
+                    check: Some(convert::decision(&decision, decision_id)),
+                }
+            }
+            Ok(OrgAnswer::TokenDenied(reason)) => Explained::denied(reason),
+            Ok(OrgAnswer::OrganizationNotFound) => Explained::denied(Reason::OrganizationNotFound),
+            Err(cannot_tell) => Explained::cannot_tell(cannot_tell),
+        };
+        Ok((explained, steps))
+    }
+}
