@@ -19,17 +19,19 @@ const { values: args } = parseArgs({
 });
 
 // === chance: mulberry32, so that a seed names its cases ===
-let state = Number(args.seed) >>> 0;
-const random = () => {
-  state = (state + 0x6d2b79f5) >>> 0;
-  let t = state;
-  t = Math.imul(t ^ (t >>> 15), t | 1);
-  t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-  return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+const chanceOf = seed => {
+  let state = seed >>> 0;
+  const random = () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = state;
+    t = Math.imul(t ^ (t >>> 15), t | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+  const below = n => Math.floor(random() * n);
+  return { below, pick: list => list[below(list.length)], chance: p => random() < p };
 };
-const below = n => Math.floor(random() * n);
-const pick = list => list[below(list.length)];
-const chance = p => random() < p;
+const { below, pick, chance } = chanceOf(Number(args.seed));
 
 // === time stands still ===
 const NOW = 1_800_000_000;
@@ -344,6 +346,37 @@ const factsOf = auth => ({
   factor_ages: auth.factorVerificationAge ?? null,
   actor: auth.actor?.sub ?? null,
 });
+// === questions about an accepted session, as has() takes them; with chance of their own, so that the
+// cases stay what they are ===
+const QUESTIONS_EACH = 3;
+const luck = chanceOf(Number(args.seed) + 0x9e3779b9);
+const oddly = name => luck.pick([name, name, name, name, name, name, name, name, `org:${name}`, `org:org:${name}`, name.replace(/^(org:)*/, ''), name.toUpperCase(), `${name} `, `org: ${name}`, `${name}:x`, `:${name}`]);
+const scoped = list => (typeof list === 'string' ? list.split(',') : []).map(each => each.trim().replace(/^[a-z]*:/, '')).filter(Boolean);
+const entitlement = held => {
+  const slug = luck.chance(0.7) && held.length ? luck.pick(held) : luck.pick([...slugs, 'gold', 'free', 'pro', 'org', 'user', 'o', '']);
+  return luck.pick([slug, slug, slug, slug, slug, slug, `o:${slug}`, `org:${slug}`, `organization:${slug}`, `u:${slug}`, `user:${slug}`, `uo:${slug}`, `x:${slug}`, `org:${slug}:more`, 'org:', 'user:', ':']);
+};
+const stepUp = () =>
+  luck.chance(0.4)
+    ? luck.pick(['strict_mfa', 'strict', 'moderate', 'lax', 'loose', ''])
+    : { level: luck.pick(['first_factor', 'second_factor', 'multi_factor', 'third_factor']), afterMinutes: luck.pick([1, 3, 4, 5, 6, 10, 11, 1440, 1441, 0.5, 3.5, 0, -1, 1e15]) };
+const question = auth => {
+  const asked = {};
+  const claims = auth.sessionClaims ?? {};
+  const held = Array.isArray(auth.orgPermissions) && auth.orgPermissions.length ? auth.orgPermissions : ['org:invoices:read'];
+  const ways = {
+    permission: () => (luck.chance(0.85) ? oddly(luck.pick(held)) : luck.pick(['org:sys_memberships:read', 'sys_profile:manage', 'org:', '', 'org:a', 'a:b'])),
+    role: () => (luck.chance(0.85) ? oddly(auth.orgRole || 'org:admin') : luck.pick(['admin', 'org:member', 'org:', '', 'member'])),
+    feature: () => entitlement(scoped(claims.fea)),
+    plan: () => entitlement(scoped(claims.pla)),
+    reverification: stepUp,
+  };
+  for (let i = luck.pick([0, 1, 1, 1, 1, 1, 1, 2, 2, 2, 3, 4]); i > 0; i--) {
+    const way = luck.pick(Object.keys(ways));
+    asked[way] = ways[way]();
+  }
+  return { asked, allowed: auth.has(asked) };
+};
 const ask = async (name, made, options) => {
   try {
     if (made.via === 'verifyToken') {
@@ -360,7 +393,7 @@ const ask = async (name, made, options) => {
     if (!state.isAuthenticated) return { accepted: false, reason: state.reason ?? 'signed-out', message: state.message ?? '' };
     const auth = state.toAuth();
     if (!auth?.userId) return { accepted: false, reason: 'pending' };
-    return { accepted: true, facts: factsOf(auth) };
+    return { accepted: true, facts: factsOf(auth), questions: Array.from({ length: QUESTIONS_EACH }, () => question(auth)) };
   } catch (error) {
     return { accepted: false, reason: error.reason ?? 'throws', message: String(error.message).slice(0, 200) };
   }

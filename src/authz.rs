@@ -13,7 +13,7 @@ mod token_cache;
 mod verify_session;
 
 pub use self::check_org_permission::{
-    Checker, Consistency, Decision, OrgAnswer, OrgQuestion, OrganizationRef, Subject,
+    Checker, Consistency, Decision, OrgAnswer, OrgQuestion, OrganizationRef, Subject, Unanswerable,
 };
 pub use self::fact_cache::FactCacheStats;
 pub use self::instances::{DuplicateIssuer, Instance, InstanceSerial, Instances};

@@ -2,11 +2,14 @@
 //!
 //! Called by `main`. Puts the rooms together; holds no rule.
 
+mod args;
+mod check;
 #[cfg(feature = "emulator")]
 mod dev;
 #[cfg(feature = "emulator")]
 mod emulator;
 mod health;
+mod report;
 mod serve;
 mod verify;
 
@@ -16,7 +19,7 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-/// Verified, or done.
+/// Verified, allowed, or done.
 const SUCCESS: u8 = 0;
 /// Denied, or not serving.
 const DENIED: u8 = 1;
@@ -47,6 +50,8 @@ enum Command {
     Emulator(emulator::Emulator),
     /// Verify one token and explain every step
     Verify(verify::Verify),
+    /// Decide about an organization and explain every step
+    Check(Box<check::Check>),
     /// Ask a running service whether it serves, for container health checks
     Health(health::Health),
     /// Print a completion script for a shell
@@ -68,6 +73,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "emulator")]
         Command::Emulator(emulator) => run(emulator.run()),
         Command::Verify(verify) => run(verify.run()),
+        Command::Check(check) => run(check.run()),
         Command::Health(health) => run(health.run()),
         Command::Completions { shell } => {
             clap_complete::generate(

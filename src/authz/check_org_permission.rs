@@ -3,6 +3,8 @@
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
+use thiserror::Error;
+
 use super::{
     CannotTell, Instance, Lookups, MembershipSettings, Memberships, Question, Source, Verdict,
     Verified, Verifier,
@@ -35,6 +37,48 @@ pub struct OrgQuestion<'a> {
     pub lookups: Option<&'a Lookups>,
 }
 
+/// Why a question can never be answered as it is asked: a fault of the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Unanswerable {
+    /// Of a user without a token: in no organization.
+    #[error("is not set; a user who is named has no active organization")]
+    OrganizationMissing,
+    /// Of a user without a token: what only a token says.
+    #[error("is answered by a token only; ask with one, or leave it out")]
+    TokenOnly(&'static str),
+    /// What is as old as the token, and no older than something else.
+    #[error(
+        "cannot be met beside a feature or a plan, which are as old as the token; leave one out"
+    )]
+    Freshness,
+}
+
+impl Unanswerable {
+    /// The field that it is about, as the contract calls it.
+    pub const fn field(self) -> &'static str {
+        match self {
+            Self::OrganizationMissing => "organization_id",
+            Self::TokenOnly(field) => field,
+            Self::Freshness => "consistency",
+        }
+    }
+}
+
+impl OrgQuestion<'_> {
+    /// Everything for which the question can never be answered.
+    pub fn faults(&self) -> Vec<Unanswerable> {
+        let of_user = matches!(self.subject, Subject::User(..));
+        let missing =
+            (of_user && self.organization.is_none()).then_some(Unanswerable::OrganizationMissing);
+        let token_only = self.requirement.token_only().filter(|_| of_user);
+        let freshness = (self.requirement.entitlement().is_some()
+            && self.consistency != Consistency::MinimizeLatency)
+            .then_some(Unanswerable::Freshness);
+        let faults = [missing, token_only.map(Unanswerable::TokenOnly), freshness];
+        faults.into_iter().flatten().collect()
+    }
+}
+
 /// Of whom something is asked.
 #[derive(Clone, Debug)]
 pub enum Subject<'a> {
@@ -51,6 +95,19 @@ pub enum OrganizationRef {
     Id(OrganizationId),
     /// By the slug that it has now.
     Slug(OrganizationSlug),
+}
+
+impl OrganizationRef {
+    /// From an id or a slug. An id is known by its form, which a slug does not have at Clerk.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        if let Ok(id) = text.parse() {
+            return Ok(Self::Id(id));
+        }
+        text.parse().map(Self::Slug).map_err(|_| {
+            "is neither an id (\"org_\" and letters and digits) nor a slug (lower-case letters, \
+             digits, \"-\" and \"_\")"
+        })
+    }
 }
 
 /// How old facts about a membership may be.

@@ -70,6 +70,17 @@ pub enum Source {
     Clerk,
 }
 
+impl Source {
+    /// `TOKEN`, `CACHE` or `CLERK`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Token => "TOKEN",
+            Self::Cache => "CACHE",
+            Self::Clerk => "CLERK",
+        }
+    }
+}
+
 /// A fact that was found.
 pub(super) struct Found<V> {
     pub(super) known: Known<V>,

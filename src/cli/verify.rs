@@ -1,30 +1,19 @@
 //! `clerk-authz verify`
 
-use std::{
-    future::Future,
-    io::{IsTerminal, Read},
-    path::PathBuf,
-    pin::Pin,
-    sync::Arc,
-};
-
-use anstyle::{AnsiColor, Style};
-use anyhow::{Context, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::json;
 
-use super::{DENIED, FAILED, SUCCESS};
+use super::{
+    DENIED, FAILED, SUCCESS,
+    args::{TokenArgs, token},
+    report,
+};
 use crate::{
     authz::{Question, Verdict},
-    credential::{Credential, MAX_TOKEN_BYTES},
     decision::Reverification,
     door::grpc::session_json,
-    explain::{Outcome, Rule, Step, Steps},
-    identity::Timestamp,
-    keys::{Clock, FetchError, JwksSource, MAX_DOCUMENT_BYTES},
+    explain::{Rule, Steps},
     reason::Reason,
-    server::{Asker, system_clock},
-    settings::{KeySource, Settings, SettingsArgs, process_environment},
 };
 
 /// Verifies one token as the service would, and prints every rule in order.
@@ -41,68 +30,21 @@ pub(super) struct Verify {
         allow_hyphen_values = true
     )]
     token: String,
-    /// The instance's publishable key [env: CLERK_PUBLISHABLE_KEY]
-    #[arg(long, value_name = "KEY")]
-    publishable_key: Option<String>,
-    /// The issuer; required unless the publishable key is set [env: CLERK_AUTHZ_ISSUER]
-    #[arg(long, value_name = "URL")]
-    issuer: Option<String>,
-    /// The keys: a JWKS document, as a file or an address
-    #[arg(long, value_name = "FILE|URL")]
-    jwks: Option<String>,
-    /// An origin of which azp must be one; may be repeated [env: CLERK_AUTHORIZED_PARTIES]
-    #[arg(long, value_name = "ORIGIN")]
-    authorized_party: Vec<String>,
-    /// An audience of which aud must name one; may be repeated [env: CLERK_AUDIENCES]
-    #[arg(long, value_name = "VALUE")]
-    audience: Vec<String>,
-    /// A type of token that is accepted; may be repeated
-    #[arg(long, value_name = "TYPE", default_value = "session_token")]
-    accept: Vec<Accept>,
     /// A factor that must have been verified recently: strict_mfa, strict, moderate, lax or
     /// LEVEL:MINUTES
     #[arg(long, value_name = "PRESET|LEVEL:MINUTES")]
     reverification: Option<Reverification>,
-    /// The time to verify at: RFC 3339 or Unix seconds; now where absent
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    at: Option<Timestamp>,
-    /// Open no connection: keys must come from --jwks FILE or CLERK_JWT_KEY
-    #[arg(long)]
-    offline: bool,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-enum Accept {
-    SessionToken,
-}
-
-fn time(text: &str) -> Result<Timestamp, String> {
-    if let Ok(seconds) = text.parse() {
-        return Ok(Timestamp::from_unix_seconds(seconds));
-    }
-    humantime::parse_rfc3339(text)
-        .map(Timestamp::from)
-        .map_err(|_| "expected RFC 3339, such as 2026-11-24T10:00:00Z, or Unix seconds".to_owned())
+    #[command(flatten)]
+    args: TokenArgs,
 }
 
 impl Verify {
     pub(super) async fn run(self) -> anyhow::Result<u8> {
-        let (settings, source) = self.settings()?;
-        let token = self.token()?;
-        let clock: Clock = match self.at {
-            Some(at) => Arc::new(move || at),
-            None => system_clock(),
-        };
-        let asker = Asker::start(&settings, Arc::clone(&clock), source).await?;
+        let (asker, clock) = self.args.asker().await?;
+        let token = token(&self.token)?;
         let question = Question {
-            credential: Credential::Token(&token),
-            authorized_parties: &[],
-            audiences: &[],
             reverification: self.reverification,
+            ..Question::about(&token)
         };
         let mut steps = Steps::on(Rule::OF_VERIFICATION);
         let answer = asker
@@ -119,140 +61,20 @@ impl Verify {
             Ok(Verdict::Denied(reason)) => (DENIED, Some(*reason), None),
             Err(cannot_tell) => (FAILED, Some(cannot_tell.reason()), None),
         };
-        if self.json {
-            anstream::println!("{}", as_json(code == SUCCESS, reason, session, &steps));
-        } else {
-            print(code, reason, session, &steps)?;
+        if self.args.json {
+            let answer = json!({
+                "accepted": code == SUCCESS,
+                "reason": reason.map(Reason::name),
+                "session": session,
+                "steps": report::steps_json(&steps),
+            });
+            anstream::println!("{answer}");
+            return Ok(code);
+        }
+        report::print(code, "accepted", reason, &steps);
+        if let Some(session) = session {
+            anstream::println!("{}", serde_json::to_string_pretty(&session)?);
         }
         Ok(code)
     }
-
-    fn settings(&self) -> anyhow::Result<(Settings, Option<Arc<dyn JwksSource>>)> {
-        let mut args = SettingsArgs::default();
-        let mut set = |variable, value: &Option<String>| {
-            if let Some(value) = value {
-                args.set(variable, value.clone());
-            }
-        };
-        let list = |values: &[String]| (!values.is_empty()).then(|| values.join(","));
-        set("CLERK_PUBLISHABLE_KEY", &self.publishable_key);
-        set("CLERK_AUTHZ_ISSUER", &self.issuer);
-        set("CLERK_AUTHORIZED_PARTIES", &list(&self.authorized_party));
-        set("CLERK_AUDIENCES", &list(&self.audience));
-        let mut source: Option<Arc<dyn JwksSource>> = None;
-        let mut environment = process_environment();
-        if let Some(jwks) = &self.jwks {
-            if jwks.starts_with("http://") || jwks.starts_with("https://") {
-                set("CLERK_AUTHZ_JWKS_URL", &Some(jwks.clone()));
-            } else {
-                source = Some(Arc::new(JwksFile(PathBuf::from(jwks))));
-            }
-            // What is said on the command line beats a key in the environment.
-            environment.remove("CLERK_JWT_KEY");
-            environment.remove("CLERK_JWT_KEY_FILE");
-        }
-        let settings = Settings::load(&args, &environment)?;
-        let pinned = settings
-            .instances
-            .iter()
-            .all(|i| matches!(i.keys, KeySource::Pinned(_)));
-        if self.offline && source.is_none() && !pinned {
-            bail!("--offline needs keys that are here: give --jwks FILE, or set CLERK_JWT_KEY");
-        }
-        Ok((settings, source))
-    }
-
-    fn token(&self) -> anyhow::Result<String> {
-        if self.token != "-" {
-            return Ok(self.token.trim().to_owned());
-        }
-        if std::io::stdin().is_terminal() {
-            anstream::eprintln!("reading the token from standard input; end with Ctrl-D");
-        }
-        let mut text = String::new();
-        // One more than is accepted, so that what is too long is seen to be.
-        let limit = MAX_TOKEN_BYTES as u64 + 2;
-        std::io::stdin()
-            .take(limit)
-            .read_to_string(&mut text)
-            .context("cannot read the token")?;
-        Ok(text.trim().to_owned())
-    }
-}
-
-/// A JWKS document in a file.
-struct JwksFile(PathBuf);
-
-impl JwksSource for JwksFile {
-    fn fetch(&self) -> Pin<Box<dyn Future<Output = Result<Vec<u8>, FetchError>> + Send + '_>> {
-        Box::pin(async {
-            let document = tokio::fs::read(&self.0).await;
-            let document = document.map_err(|error| {
-                FetchError::Connect(format!("{} cannot be read: {error}", self.0.display()))
-            })?;
-            if document.len() > MAX_DOCUMENT_BYTES {
-                Err(FetchError::TooLarge)
-            } else {
-                Ok(document)
-            }
-        })
-    }
-}
-
-fn as_json(
-    accepted: bool,
-    reason: Option<Reason>,
-    session: Option<serde_json::Value>,
-    steps: &[Step],
-) -> serde_json::Value {
-    let steps: Vec<_> = steps
-        .iter()
-        .map(|step| {
-            json!({
-                "rule": step.rule.name(), "outcome": step.outcome.name(), "detail": step.detail,
-            })
-        })
-        .collect();
-    json!({
-        "accepted": accepted, "reason": reason.map(Reason::name), "session": session, "steps": steps,
-    })
-}
-
-fn print(
-    code: u8,
-    reason: Option<Reason>,
-    session: Option<serde_json::Value>,
-    steps: &[Step],
-) -> anyhow::Result<()> {
-    let color = |color: AnsiColor| Style::new().fg_color(Some(color.into()));
-    for step in steps {
-        let (mark, style) = match step.outcome {
-            Outcome::Passed => ("✓", color(AnsiColor::Green)),
-            Outcome::Failed => ("✗", color(AnsiColor::Red)),
-            Outcome::Skipped => ("–", Style::new().dimmed()),
-        };
-        anstream::println!(
-            "{style}{mark} {:<17}{style:#} {}",
-            step.rule.name(),
-            step.detail
-        );
-    }
-    let (word, style) = match code {
-        SUCCESS => ("accepted", color(AnsiColor::Green)),
-        DENIED => ("denied", color(AnsiColor::Red)),
-        _ => ("cannot tell", color(AnsiColor::Yellow)),
-    };
-    match reason {
-        None => anstream::println!("\n{style}{word}{style:#}"),
-        Some(reason) => {
-            anstream::println!(
-                "\n{style}{word}{style:#} {reason}: {}",
-                reason.description()
-            );
-        }
-    }
-    if let Some(session) = session {
-        anstream::println!("{}", serde_json::to_string_pretty(&session)?);
-    }
-    Ok(())
 }

@@ -5,8 +5,8 @@ use thiserror::Error;
 use super::Reverification;
 use crate::identity::{Scope, ScopedSlugs};
 
-/// The longest name of a permission, role, feature or plan in bytes.
-const MAX_NAME_BYTES: usize = 255;
+/// The longest name of a permission, role, feature or plan in bytes: as long as a token can hold.
+const MAX_NAME_BYTES: usize = 16 * 1024;
 
 /// What must hold, all of it. What is absent is not asked; where nothing is asked nothing is allowed.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -16,6 +16,7 @@ use tonic::{service::Routes, transport::Server};
 
 pub use self::health::{HealthReport, LIVENESS_NAME, SERVICE_NAME};
 pub use self::json::session_json;
+pub use self::request_id::new_decision_id;
 pub use self::service::AuthzDoor;
 pub use self::stats::{CALL_OUTCOMES, CallOutcome, CallStats, Rpc};
 use super::GuardedListener;

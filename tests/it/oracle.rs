@@ -3,20 +3,27 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Display,
     path::Path,
     process::Command,
+    str::FromStr,
     sync::Arc,
     time::Duration,
 };
 
 use clerk_authz::{
-    authz::{Instance, InstanceSerial, Instances, Question, TokenCache, Verdict, Verifier},
+    authz::{
+        Checker, Consistency, Instance, InstanceSerial, Instances, MembershipSettings, OrgAnswer,
+        OrgQuestion, Question, Subject, TokenCache, Verdict, Verifier,
+    },
     credential::Credential,
+    decision::{Level, Requirement, Reverification},
     explain::Steps,
     identity::{PublishableKey, Session, Timestamp},
     keys::{Keyring, VerifyingKey},
     reason::Reason,
 };
+use futures_util::FutureExt;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -142,6 +149,25 @@ struct SdkAnswer {
     reason: Option<String>,
     message: Option<String>,
     facts: Option<Value>,
+    /// What `has()` says of an accepted session.
+    #[serde(default)]
+    questions: Vec<HasQuestion>,
+}
+
+#[derive(Debug, Deserialize)]
+struct HasQuestion {
+    asked: HasParameters,
+    allowed: bool,
+}
+
+/// The parameters of `has()`; one that is absent is not asked.
+#[derive(Debug, Deserialize)]
+struct HasParameters {
+    permission: Option<String>,
+    role: Option<String>,
+    feature: Option<String>,
+    plan: Option<String>,
+    reverification: Option<Value>,
 }
 
 impl Case {
@@ -159,12 +185,29 @@ fn we_agree_with_the_sdk_but_for_the_documented_rows() {
     let mut hits: BTreeMap<&str, u64> = ROWS.iter().map(|(row, ..)| (*row, 0)).collect();
     let mut differences = Vec::new();
     let (mut asked, mut accepted) = (0, 0);
+    let (mut questions, mut allowed) = (0, 0);
     for seed in seeds.split(',') {
         let (header, cases) = generate(seed.trim(), &count);
         for case in cases {
             asked += 1;
             let ours = ask(&header, &case);
             accepted += u64::from(ours.is_ok());
+            if ours.is_ok() {
+                for question in &case.sdk.questions {
+                    questions += 1;
+                    allowed += u64::from(question.allowed);
+                    let ours = decide(&header, &case, &question.asked);
+                    if (ours == Ok(Reason::Allowed)) != question.allowed {
+                        differences.push(format!(
+                            "seed {seed} case {}: {:?}: the SDK says {}, we say {ours:?}\n  {}",
+                            case.id,
+                            question.asked,
+                            question.allowed,
+                            shown(&case)
+                        ));
+                    }
+                }
+            }
             match compare(&case, &ours) {
                 Ok(Some(row)) => *hits.entry(row).or_default() += 1,
                 Ok(None) => {}
@@ -182,6 +225,7 @@ fn we_agree_with_the_sdk_but_for_the_documented_rows() {
         }
     }
     println!("oracle: seeds {seeds}, {asked} cases, {accepted} accepted by both, rows {hits:?}");
+    println!("oracle: {questions} questions of has(), {allowed} allowed");
     assert!(
         differences.is_empty(),
         "{} differences that docs/differences.md does not have:\n{}",
@@ -196,6 +240,10 @@ fn we_agree_with_the_sdk_but_for_the_documented_rows() {
     assert!(
         accepted > asked / 5,
         "too few good tokens: the cases show little"
+    );
+    assert!(
+        questions >= 5_000 && (questions / 10..questions * 9 / 10).contains(&allowed),
+        "{allowed} of {questions} questions allowed: they show little"
     );
     let unused: Vec<_> = hits.iter().filter(|(_, hits)| **hits == 0).collect();
     assert!(unused.is_empty(), "rows that no case hits: {unused:?}");
@@ -251,7 +299,7 @@ fn generate(seed: &str, count: &str) -> (Header, Vec<Case>) {
     (header, cases)
 }
 
-fn ask(header: &Header, case: &Case) -> Result<Session, Reason> {
+fn verifier(header: &Header, case: &Case) -> Verifier {
     let line = &header.instances[&case.instance];
     let key = VerifyingKey::from_pem(&header.pem).expect("a PEM");
     let shared = |texts: &[String]| texts.iter().map(|text| text.as_str().into()).collect();
@@ -265,33 +313,106 @@ fn ask(header: &Header, case: &Case) -> Result<Session, Reason> {
         keyring: Arc::new(Keyring::pinned(key)),
         directory: None,
     };
-    let verifier = Verifier::new(
+    Verifier::new(
         Instances::new(vec![Arc::new(instance)]).expect("one instance"),
         TokenCache::new(0),
         Duration::from_millis(case.clock_skew_ms),
+    )
+}
+
+/// What we say to a question of `has()`; what cannot be asked of us is not allowed.
+fn decide(header: &Header, case: &Case, asked: &HasParameters) -> Result<Reason, String> {
+    fn parsed<T: FromStr<Err: Display>>(text: &Option<String>) -> Result<Option<T>, String> {
+        text.as_deref()
+            .map(|text| text.parse().map_err(|error| format!("refused: {error}")))
+            .transpose()
+    }
+    let requirement = Requirement {
+        permission: parsed(&asked.permission)?,
+        role: parsed(&asked.role)?,
+        feature: parsed(&asked.feature)?,
+        plan: parsed(&asked.plan)?,
+        reverification: asked
+            .reverification
+            .as_ref()
+            .map(reverification)
+            .transpose()?,
+        ..Requirement::default()
+    };
+    let (authorization, cookie) = carriers(case);
+    let question = OrgQuestion {
+        subject: Subject::Credential(credential(case, &authorization, &cookie)),
+        organization: None,
+        requirement,
+        consistency: Consistency::MinimizeLatency,
+        patience: Duration::from_secs(1),
+        lookups: None,
+    };
+    let checker = Checker::new(
+        Arc::new(verifier(header, case)),
+        MembershipSettings::default(),
     );
-    let (authorization, cookie) = (
+    let (now, mut steps) = (Timestamp::from_unix_millis(case.now_ms), Steps::off());
+    let answer = checker
+        .check_org_permission(&question, now, &mut steps)
+        .now_or_never();
+    match answer.expect("nobody is asked") {
+        Ok(OrgAnswer::Decided(decision)) => Ok(decision.reason),
+        Ok(OrgAnswer::TokenDenied(reason)) => Err(format!("the token is denied: {reason}")),
+        Ok(OrgAnswer::OrganizationNotFound) => Err("nobody was asked".to_owned()),
+        // System permissions take the membership, and there is nobody to ask.
+        Err(cannot_tell) => Err(format!("cannot tell: {}", cannot_tell.reason())),
+    }
+}
+
+fn reverification(asked: &Value) -> Result<Reverification, String> {
+    if let Some(preset) = asked.as_str() {
+        return preset.parse().map_err(|_| "no such preset".to_owned());
+    }
+    let level = match asked["level"].as_str() {
+        Some("first_factor") => Level::FirstFactor,
+        Some("second_factor") => Level::SecondFactor,
+        Some("multi_factor") => Level::MultiFactor,
+        _ => return Err("no such level".to_owned()),
+    };
+    let minutes = asked["afterMinutes"].as_f64().expect("a number");
+    let max_age = Duration::try_from_secs_f64(minutes * 60.0).map_err(|e| e.to_string())?;
+    Reverification::new(level, max_age).map_err(|error| error.to_string())
+}
+
+fn carriers(case: &Case) -> (Vec<String>, Vec<String>) {
+    (
         case.authorization.clone().unwrap_or_default(),
         case.cookie.clone().unwrap_or_default(),
-    );
-    let credential = match &case.token {
+    )
+}
+
+fn credential<'a>(
+    case: &'a Case,
+    authorization: &'a [String],
+    cookie: &'a [String],
+) -> Credential<'a> {
+    match &case.token {
         Some(token) => Credential::Token(token),
         None => Credential::Http {
-            authorization: &authorization,
-            cookie: &cookie,
+            authorization,
+            cookie,
         },
-    };
+    }
+}
+
+fn ask(header: &Header, case: &Case) -> Result<Session, Reason> {
+    let verifier = verifier(header, case);
+    let (authorization, cookie) = carriers(case);
     let question = Question {
-        credential,
-        authorized_parties: &[],
-        audiences: &[],
-        reverification: None,
+        credential: credential(case, &authorization, &cookie),
+        ..Question::about("")
     };
     let now = Timestamp::from_unix_millis(case.now_ms);
     let mut steps = Steps::off();
-    let answer = futures_util::future::FutureExt::now_or_never(
-        verifier.verify_session(&question, now, &mut steps),
-    );
+    let answer = verifier
+        .verify_session(&question, now, &mut steps)
+        .now_or_never();
     match answer
         .expect("a pinned key waits for nothing")
         .expect("a pinned key can always tell")

@@ -35,8 +35,8 @@ pub(super) fn of<T>(request: &Request<T>) -> RequestId {
     }
 }
 
-/// A new name for a decision.
-pub(super) fn new_decision_id() -> String {
+/// A new name for a decision: 16 hexadecimal digits.
+pub fn new_decision_id() -> String {
     new_digits().iter().copied().map(char::from).collect()
 }
 

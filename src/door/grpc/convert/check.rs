@@ -39,29 +39,35 @@ pub(in crate::door::grpc) fn org_question<'a>(
     };
     let requirement = requirement(request, &mut violations);
     let subject = subject(request, circumstances.instances, &mut violations);
-    let organization = violations.value("organization_id", organization(&request.organization_id));
-    let consistency = consistency(request, &requirement, &mut violations);
-    if let Some(Asked::UserId(_)) = &request.subject {
-        if request.organization_id.is_empty() {
-            violations.add(
-                "organization_id",
-                "is empty; a user has no active organization",
-            );
-        }
-        if let Some(field) = requirement.token_only() {
-            violations.add(field, "is answered by a token only; ask with token or http");
+    let organization = match &*request.organization_id {
+        "" => None,
+        named => violations.value(
+            "organization_id",
+            OrganizationRef::parse(named).map_err(str::to_owned),
+        ),
+    };
+    let consistency = consistency(request, &mut violations);
+    let Some(subject) = subject else {
+        return Err(violations.found);
+    };
+    let question = OrgQuestion {
+        subject,
+        organization,
+        requirement,
+        consistency,
+        patience: circumstances.patience,
+        lookups: circumstances.lookups,
+    };
+    // What names an organization badly has not left it out.
+    if violations.found.is_empty() {
+        for fault in question.faults() {
+            violations.add(fault.field(), fault.to_string());
         }
     }
-    match (subject, violations.found.is_empty()) {
-        (Some(subject), true) => Ok(OrgQuestion {
-            subject,
-            organization: organization.flatten(),
-            requirement,
-            consistency,
-            patience: circumstances.patience,
-            lookups: circumstances.lookups,
-        }),
-        _ => Err(violations.found),
+    if violations.found.is_empty() {
+        Ok(question)
+    } else {
+        Err(violations.found)
     }
 }
 
@@ -166,63 +172,36 @@ fn instance(name: &str, instances: &Instances) -> Result<Arc<crate::authz::Insta
     })
 }
 
-/// An id has its prefix, which no slug can have: a slug has no capitals, but it may have `_`.
-fn organization(text: &str) -> Result<Option<OrganizationRef>, String> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    if let Ok(id) = text.parse() {
-        return Ok(Some(OrganizationRef::Id(id)));
-    }
-    match text.parse() {
-        Ok(slug) => Ok(Some(OrganizationRef::Slug(slug))),
-        Err(_) => Err("is neither an id (\"org_\" and letters and digits) nor a slug".to_owned()),
-    }
-}
-
 fn consistency(
     request: &proto::CheckOrgPermissionRequest,
-    requirement: &Requirement,
     violations: &mut Violations<'_>,
 ) -> Consistency {
     use proto::consistency::Requirement as Of;
-    let Some(asked) = &request.consistency else {
-        return Consistency::MinimizeLatency;
-    };
-    let (field, consistency) = match &asked.requirement {
-        None => {
-            violations.add("consistency", "asks nothing; set level or max_staleness");
-            return Consistency::MinimizeLatency;
-        }
-        Some(Of::Level(number)) => match proto::ConsistencyLevel::try_from(*number) {
-            Ok(proto::ConsistencyLevel::MinimizeLatency) => return Consistency::MinimizeLatency,
-            Ok(proto::ConsistencyLevel::FullyConsistent) => {
-                ("consistency.level", Consistency::FullyConsistent)
-            }
-            Ok(proto::ConsistencyLevel::Unspecified) | Err(_) => {
-                let description = format!("{number} is not a level that is known");
-                violations.add("consistency.level", description);
-                return Consistency::MinimizeLatency;
-            }
+    let consistency = match request.consistency.as_ref().map(|asked| &asked.requirement) {
+        None => return Consistency::MinimizeLatency,
+        Some(None) => Err((
+            "consistency",
+            "asks nothing; set level or max_staleness".to_owned(),
+        )),
+        Some(Some(Of::Level(number))) => match proto::ConsistencyLevel::try_from(*number) {
+            Ok(proto::ConsistencyLevel::MinimizeLatency) => Ok(Consistency::MinimizeLatency),
+            Ok(proto::ConsistencyLevel::FullyConsistent) => Ok(Consistency::FullyConsistent),
+            Ok(proto::ConsistencyLevel::Unspecified) | Err(_) => Err((
+                "consistency.level",
+                format!("{number} is not a level that is known"),
+            )),
         },
-        Some(Of::MaxStaleness(age)) => match Duration::try_from(*age) {
-            Ok(age) => ("consistency.max_staleness", Consistency::MaxStaleness(age)),
-            Err(_) => {
-                violations.add(
-                    "consistency.max_staleness",
-                    "is negative; expected zero or more",
-                );
-                return Consistency::MinimizeLatency;
-            }
-        },
+        Some(Some(Of::MaxStaleness(age))) => Duration::try_from(*age)
+            .map(Consistency::MaxStaleness)
+            .map_err(|_| {
+                let description = "is negative; expected zero or more".to_owned();
+                ("consistency.max_staleness", description)
+            }),
     };
-    if let Some(entitlement) = requirement.entitlement() {
-        let description = format!(
-            "cannot be met beside {entitlement}, which is as old as the token; leave one of them out"
-        );
+    consistency.unwrap_or_else(|(field, description)| {
         violations.add(field, description);
-    }
-    consistency
+        Consistency::MinimizeLatency
+    })
 }
 
 pub(in crate::door::grpc) fn decision(
@@ -333,8 +312,8 @@ mod tests {
         );
         for (consistency, fields) in [
             (level(MinimizeLatency), &[][..]),
-            (level(FullyConsistent), &["consistency.level"]),
-            (max_staleness(0), &["consistency.max_staleness"]),
+            (level(FullyConsistent), &["consistency"]),
+            (max_staleness(0), &["consistency"]),
         ] {
             assert_eq!(ask(|r| r.consistency = consistency), [""; 0]);
             let with_plan = ask(|r| {
@@ -346,38 +325,8 @@ mod tests {
     }
 
     #[test]
-    fn a_user_id_asks_only_what_a_membership_answers() {
-        let of_user = |change: fn(&mut proto::CheckOrgPermissionRequest)| {
-            ask(|request| {
-                request.subject = Some(Asked::UserId("user_1".into()));
-                request.organization_id = "org_1".into();
-                change(request);
-            })
-        };
-        // There is no instance in this test, so that this one is always refused.
-        assert_eq!(of_user(|_| {}), ["instance"]);
-        assert_eq!(
-            of_user(|r| r.subject = Some(Asked::UserId("x".into()))),
-            ["user_id", "instance"]
-        );
-        for (fields, change) in [
-            (
-                "organization_id",
-                (|r| r.organization_id.clear()) as fn(&mut proto::CheckOrgPermissionRequest),
-            ),
-            ("feature", |r| r.feature = Some("x".into())),
-            ("plan", |r| r.plan = Some("x".into())),
-            ("allow_impersonation", |r| {
-                r.allow_impersonation = Some(false)
-            }),
-            ("reverification", |r| {
-                use proto::reverification::Requirement;
-                r.reverification = Some(proto::Reverification {
-                    requirement: Some(Requirement::Preset(1)),
-                });
-            }),
-        ] {
-            assert_eq!(of_user(change), ["instance", fields]);
-        }
+    fn a_user_is_of_an_instance_that_there_is() {
+        let fields = ask(|request| request.subject = Some(Asked::UserId("x".into())));
+        assert_eq!(fields, ["user_id", "instance"]);
     }
 }
