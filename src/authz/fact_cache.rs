@@ -136,14 +136,16 @@ where
     }
 
     /// Remembers a fact, unless a younger one is there: two questions may be answered in the other
-    /// order than they were sent, and the older answer must not win. A fact from the future, from
-    /// before the clock was set back, is no younger one.
+    /// order than they were sent, and the older answer must not win. Of one age, the one that came
+    /// last stays. A fact from the future, from before the clock was set back, is no younger one.
     pub(super) fn insert(&self, key: K, known: Known<V>, now: Timestamp) {
         let Some(entries) = &self.entries else {
             return;
         };
+        let as_of = known.as_of;
+        let is_younger = |other| as_of < other && other <= now;
         entries.entry(key).and_compute_with(|entry| match entry {
-            Some(entry) if (known.as_of..=now).contains(&entry.value().as_of) => Op::Nop,
+            Some(entry) if is_younger(entry.value().as_of) => Op::Nop,
             _ => Op::Put(known),
         });
     }

@@ -332,7 +332,10 @@ fn names_that_ask_for_nothing_are_refused() {
     assert_eq!("".parse::<Permission>(), Err(InvalidName::Empty));
     assert_eq!("".parse::<Role>(), Err(InvalidName::Empty));
     assert_eq!("".parse::<Entitlement>(), Err(InvalidName::Empty));
-    assert_eq!("x".repeat(16 * 1024 + 1).parse::<Role>(), Err(InvalidName::TooLong));
+    assert_eq!(
+        "x".repeat(16 * 1024 + 1).parse::<Role>(),
+        Err(InvalidName::TooLong)
+    );
     for bad in ["x:gold", ":gold", "orgs:gold"] {
         assert_eq!(bad.parse::<Entitlement>(), Err(InvalidName::Scope), "{bad}");
     }

@@ -9,6 +9,7 @@ mod emulator;
 mod health;
 mod instances;
 mod jwks;
+mod memberships;
 mod oracle;
 mod rooms;
 mod support;

@@ -1,5 +1,7 @@
 //! The harness: an offline Clerk and the service in this process, and clients for both.
 
+pub mod directory;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use clerk_authz::{
