@@ -41,6 +41,15 @@ export class Denied extends Error {
   }
 }
 
+// The token is good, and its user may not; `decisionId` is found in the service's log.
+export class Forbidden extends Error {
+  constructor(reason, decisionId) {
+    super(reason);
+    this.reason = reason;
+    this.decisionId = decisionId;
+  }
+}
+
 // Neither yes nor no: answer 503, and never let the request pass.
 export class CannotTell extends Error {
   constructor(reason, retryAfterSeconds) {
@@ -63,11 +72,24 @@ export class Authz {
   }
 
   // The session, for header values as they were received.
-  verify(authorization, cookie) {
+  async verify(authorization, cookie) {
+    return (await this.#call('verifySession', { http: { authorization, cookie } })).session;
+  }
+
+  // Passes only if the caller may: `require(a, c, { permission: 'org:invoices:create' })`. Takes the
+  // fields of CheckOrgPermissionRequest; throws Forbidden where the answer is no.
+  async require(authorization, cookie, asked) {
+    const answer = await this.#call('checkOrgPermission', { http: { authorization, cookie }, ...asked });
+    // A "no" about a permission is an answer: forget to look, and everybody is let in.
+    if (answer.allowed !== true) throw new Forbidden(answer.reason.replace(/^REASON_/, ''), answer.decisionId);
+    return answer;
+  }
+
+  #call(rpcName, request) {
     const deadline = new Date(Date.now() + DEADLINE_MS);
     return new Promise((resolve, reject) => {
-      this.#client.verifySession({ http: { authorization, cookie } }, { deadline }, (error, answer) => {
-        if (!error) return resolve(answer.session);
+      this.#client[rpcName](request, { deadline }, (error, answer) => {
+        if (!error) return resolve(answer);
         const { reason, retryAfterSeconds } = detailsOf(error);
         if (error.code === grpc.status.UNAUTHENTICATED) return reject(new Denied(reason));
         // Everything else, whatever it is, is not a yes.

@@ -4,32 +4,46 @@ import json
 import os
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from clerk_authz import Authz, CannotTell, Denied
+from clerk_authz import Authz, CannotTell, Denied, Forbidden
 
 authz = Authz(os.environ.get("CLERK_AUTHZ_ADDR", "127.0.0.1:50051"))
 
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
+        """Who am I?"""
+        self.answer(self.who)
+
+    def do_POST(self):
+        """Make an invoice, in the organization that is active in the session."""
+        self.answer(self.make_invoice)
+
+    def who(self, authorization, cookie):
+        session = authz.verify(authorization, cookie).session
+        return 200, {
+            "user_id": session.user_id,
+            "organization": session.organization.id,
+            "role": session.organization.role,
+        }
+
+    def make_invoice(self, authorization, cookie):
+        decision = authz.require(authorization, cookie, permission="org:invoices:create")
+        return 201, {"organization": decision.organization_id}
+
+    def answer(self, handler):
         try:
-            answer = authz.verify(
+            code, body = handler(
                 self.headers.get_all("authorization", []), self.headers.get_all("cookie", [])
             )
+            self.reply(code, body)
         except Denied as denied:
-            return self.reply(401, {"reason": denied.reason}, {"www-authenticate": "Bearer"})
+            self.reply(401, {"reason": denied.reason}, {"www-authenticate": "Bearer"})
+        except Forbidden as forbidden:
+            self.reply(403, {"reason": forbidden.reason, "decision_id": forbidden.decision_id})
         except CannotTell as unknown:
-            return self.reply(
+            self.reply(
                 503, {"reason": unknown.reason}, {"retry-after": str(unknown.retry_after_seconds)}
             )
-        session = answer.session
-        self.reply(
-            200,
-            {
-                "user_id": session.user_id,
-                "organization": session.organization.id,
-                "role": session.organization.role,
-            },
-        )
 
     def reply(self, code, body, headers=None):
         text = json.dumps(body).encode()

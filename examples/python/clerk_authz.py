@@ -15,6 +15,7 @@ try:
     import grpc
     from clerkauthz.v1 import authz_service_pb2 as pb
     from clerkauthz.v1 import authz_service_pb2_grpc as stubs
+    from clerkauthz.v1 import reason_pb2
     from google.rpc import error_details_pb2, status_pb2
 except ImportError as error:
     sys.exit(f"{error}: run `make setup`, then use .venv/bin/python")
@@ -50,6 +51,14 @@ class Denied(Exception):
 
 
 @dataclass
+class Forbidden(Exception):
+    """The token is good, and its user may not; `decision_id` is found in the service's log."""
+
+    reason: str
+    decision_id: str
+
+
+@dataclass
 class CannotTell(Exception):
     """Neither yes nor no: answer 503, and never let the request pass."""
 
@@ -76,9 +85,27 @@ class Authz:
         http = pb.HttpCredentials(authorization=authorization, cookie=cookie)
         return self.ask(pb.VerifySessionRequest(http=http))
 
+    def require(self, authorization: list[str], cookie: list[str], **asked):
+        """Passes only if the caller may: `require(a, c, permission="org:invoices:create")`.
+
+        Takes the fields of CheckOrgPermissionRequest; raises Forbidden where the answer is no.
+        """
+        http = pb.HttpCredentials(authorization=authorization, cookie=cookie)
+        answer = self.call(
+            self._stub.CheckOrgPermission, pb.CheckOrgPermissionRequest(http=http, **asked)
+        )
+        # A "no" about a permission is an answer: forget to look, and everybody is let in.
+        if not answer.allowed:
+            reason = reason_pb2.Reason.Name(answer.reason).removeprefix("REASON_")
+            raise Forbidden(reason, answer.decision_id)
+        return answer
+
     def ask(self, request: pb.VerifySessionRequest) -> pb.VerifySessionResponse:
+        return self.call(self._stub.VerifySession, request)
+
+    def call(self, rpc, request):
         try:
-            return self._stub.VerifySession(request, timeout=DEADLINE_SECONDS)
+            return rpc(request, timeout=DEADLINE_SECONDS)
         except grpc.RpcError as error:
             reason, retry_after = details_of(error)
             if error.code() == grpc.StatusCode.UNAUTHENTICATED:

@@ -109,12 +109,14 @@ class Clerk:
                 "CLERK_PUBLISHABLE_KEY": self.world["publishable_key"],
                 "CLERK_AUTHZ_ISSUER": self.world["issuer"],
                 "CLERK_AUTHORIZED_PARTIES": "http://localhost:3000",
+                "CLERK_SECRET_KEY": self.world["secret_key"],
+                "CLERK_API_URL": self.world["issuer"],
             },
         )
         eventually("the service", lambda: request(f"http://{HTTP}/readyz")[0] == 200)
 
-    def token(self, query=""):
-        return request(f"http://{CLERK}/_emulator/token?user=user_alice{query}")[2]
+    def token(self, query="", user="user_alice"):
+        return request(f"http://{CLERK}/_emulator/token?user={user}{query}")[2]
 
     def cookie(self):
         body = json.dumps({"user": "user_alice"}).encode()
@@ -167,6 +169,8 @@ def example(language, command, cwd, clerk):
             status, answered, body = get(headers)
             good = status == 401 and body == {"reason": reason}
             check(suite, name, good and answered["www-authenticate"] == "Bearer", (status, body))
+        if language in ("python", "node"):
+            permission(suite, url, bearer, clerk)
         clerk.service.end()
         status, answered, body = get(bearer(clerk.token()))
         check(suite, "service gone: fails closed", status == 503, (status, body))
@@ -179,6 +183,26 @@ def example(language, command, cwd, clerk):
     finally:
         app.end()
     report(language, suite)
+
+
+def permission(suite, url, bearer, clerk):
+    """The handler that asks for a permission: a good token is not yet a yes."""
+
+    def post(token):
+        status, _, body = request(url, bearer(token), b"", "POST")
+        return status, json.loads(body)
+
+    status, body = post(clerk.token("&organization=acme"))
+    check(suite, "admin: may", (status, body) == (201, {"organization": "org_acme"}), (status, body))
+    for name, token, reason in [
+        ("member: may not", clerk.token("&organization=acme", "user_bob"), "PERMISSION_MISSING"),
+        ("no organization", clerk.token(), "ORGANIZATION_MISSING"),
+    ]:
+        status, body = post(token)
+        good = status == 403 and body["reason"] == reason and len(body["decision_id"]) == 16
+        check(suite, name, good, (status, body))
+    status, body = post(clerk.token("&organization=acme&expired=true"))
+    check(suite, "expired: denied", (status, body) == (401, {"reason": "TOKEN_EXPIRED"}), (status, body))
 
 
 def health_and_reflection(clerk):
@@ -224,6 +248,24 @@ def health_and_reflection(clerk):
         answer = json.loads(ran.stdout)
         good = ran.returncode == code and answer["accepted"] == (code == 0)
         check(suite, f"clerk-authz verify exits {code}", good, ran)
+    key = {**os.environ, "CLERK_SECRET_KEY": clerk.world["secret_key"],
+           "CLERK_API_URL": clerk.world["issuer"]}
+    for arguments, code, reason in [
+        (["--token", clerk.token("&organization=acme"), "--permission", "invoices:create"], 0, "ALLOWED"),
+        (["--token", clerk.token(), "--role", "admin"], 1, "ORGANIZATION_MISSING"),
+        (["--user", "user_bob", "--organization", "acme", "--role", "admin"], 1, "ROLE_MISMATCH"),
+        (["--user", "user_bob", "--organization", "org_acme", "--permission", "sys_memberships:read"],
+         0, "ALLOWED"),
+        (["--user", "user_bob", "--organization", "org_none", "--role", "admin"], 1,
+         "ORGANIZATION_NOT_FOUND"),
+    ]:
+        ran = subprocess.run(
+            [BINARY, "check", "--issuer", clerk.world["issuer"], "--json", *arguments],
+            env=key, capture_output=True, text=True, timeout=20,
+        )
+        answer = json.loads(ran.stdout or "{}")
+        good = ran.returncode == code and answer.get("reason") == reason
+        check(suite, f"clerk-authz check: {reason}", good and answer["allowed"] == (code == 0), ran)
     ran = subprocess.run(
         [str(ROOT / ".venv/bin/python"), "examples/python/verify.py", clerk.token()],
         cwd=ROOT, env={**os.environ, "CLERK_AUTHZ_ADDR": GRPC},
