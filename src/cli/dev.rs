@@ -1,15 +1,13 @@
 //! `clerk-authz dev`
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+mod guide;
+
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 
 use super::{SUCCESS, emulator, serve::set_up_logs, until_signal};
 use crate::{
-    emulator::Instance,
     server,
     settings::{Settings, SettingsArgs, process_environment},
 };
@@ -49,6 +47,7 @@ impl Dev {
                 for (variable, value) in [
                     ("CLERK_PUBLISHABLE_KEY", instance.publishable_key().as_str()),
                     ("CLERK_AUTHZ_ISSUER", instance.issuer().as_str()),
+                    ("CLERK_API_URL", instance.issuer().as_str()),
                     (
                         "CLERK_AUTHORIZED_PARTIES",
                         &instance.seed().authorized_party,
@@ -58,6 +57,9 @@ impl Dev {
                         self.settings.set(variable, value);
                     }
                 }
+                // A secret has no flag of its own.
+                let secret_key = instance.secret_key();
+                environment.insert("CLERK_SECRET_KEY".to_owned(), secret_key.into());
             }
             Some(emulator)
         };
@@ -69,7 +71,7 @@ impl Dev {
             .and_then(|emulator| emulator.instances().first())
         {
             Some(instance) => {
-                print_guide(instance, running.grpc_addr(), running.http_addr());
+                guide::print(instance, running.grpc_addr(), running.http_addr());
             }
             None => anstream::println!(
                 "asking the real Clerk; gRPC on {}, HTTP on {}",
@@ -84,69 +86,4 @@ impl Dev {
         }
         Ok(SUCCESS)
     }
-}
-
-/// What `make setup` installs, or what is on the path.
-fn tool(name: &str) -> String {
-    let here = format!(".venv/bin/{name}");
-    if Path::new(&here).exists() {
-        here
-    } else {
-        name.to_owned()
-    }
-}
-
-fn print_guide(instance: &Instance, grpc: SocketAddr, http: SocketAddr) {
-    let clerk = instance.issuer();
-    let (grpcurl, python) = (tool("grpcurl"), tool("python"));
-    let binary = std::env::args()
-        .next()
-        .unwrap_or_else(|| "clerk-authz".to_owned());
-    let user = instance.seed().users.first().map_or("", |user| &*user.id);
-    let organization = instance
-        .seed()
-        .organizations
-        .first()
-        .map_or("", |org| &*org.id);
-    let impersonator = instance.seed().users.get(1).map_or("", |user| &*user.id);
-    let bold = anstyle::Style::new().bold();
-    anstream::println!(
-        "{bold}clerk-authz{bold:#}     gRPC {grpc}, HTTP http://{http} (/readyz, /metrics)\n\
-         {bold}offline Clerk{bold:#}   {clerk}  (GET / lists what it can do)\n\n\
-         Paste into another terminal (make setup installs grpcurl and the Python client):\n"
-    );
-    let token = |query: &str| format!("curl -s '{clerk}/_emulator/token?user={user}{query}'");
-    for (title, query) in [
-        (
-            "an allow: a user in an organization",
-            format!("&organization={organization}"),
-        ),
-        ("denied, TOKEN_EXPIRED", "&expired=true".to_owned()),
-        (
-            "denied, SIGNATURE_INVALID: forged",
-            "&forged=true".to_owned(),
-        ),
-        (
-            "an allow that shows who acts: impersonated",
-            format!("&impersonated_by={impersonator}"),
-        ),
-    ] {
-        let token = token(&query);
-        anstream::println!(
-            "{bold}# {title}{bold:#}\n\
-             TOKEN=$({token})\n\
-             {grpcurl} -plaintext -d \"{{\\\"token\\\":\\\"$TOKEN\\\"}}\" {grpc} clerkauthz.v1.AuthzService/VerifySession\n\
-             {grpcurl} -plaintext -d \"{{\\\"verify_session\\\":{{\\\"token\\\":\\\"$TOKEN\\\"}}}}\" {grpc} clerkauthz.v1.AuthzService/ExplainDecision\n"
-        );
-    }
-    anstream::println!(
-        "{bold}# the same from Python, and from the command line{bold:#}\n\
-         TOKEN=$({})\n\
-         CLERK_AUTHZ_ADDR={grpc} {python} examples/python/verify.py \"$TOKEN\"\n\
-         {binary} verify --issuer {clerk} \"$TOKEN\"\n\n\
-         {bold}# Clerk goes down: tokens keep verifying{bold:#}\n\
-         curl -s -X PUT {clerk}/_emulator/faults -H 'content-type: application/json' -d '{{\"fault\":\"down\"}}'\n\n\
-         Ctrl-C ends both.",
-        token("")
-    );
 }
