@@ -26,8 +26,9 @@ use crate::{
     telemetry::metrics::Exporter,
 };
 
-/// gRPC calls that are worked on at once; a further one is answered `RESOURCE_EXHAUSTED`.
-pub const MAX_CALLS: usize = 4_096;
+/// gRPC calls that are worked on at once; a further one is answered `RESOURCE_EXHAUSTED`. Those that
+/// wait for Clerk are limited before (`authz::memberships`), so that they never take all of them.
+pub const MAX_CALLS: usize = 8_192;
 /// How long calls in flight have to end after the stop.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 /// How long the first fetch of the keys may hold up the start, so that a service whose keys can be

@@ -3,7 +3,10 @@
 
 use std::{
     hash::{Hash, Hasher},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,6 +29,12 @@ use crate::{
 
 /// The share of the bytes that slugs may take, and the share that roles may take.
 const SIDE_SHARE: u64 = 16;
+/// Questions that wait for Clerk at once. Each holds one of the calls that the service works on, so
+/// that the rest, which nobody has to be asked about, must have room: a further one is told at once
+/// that Clerk cannot be asked.
+const MAX_WAITING: usize = 6_000;
+/// When it is worth asking again where too many wait.
+const CROWDED_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// When it is worth asking again where there is nobody to ask.
 const NOBODY_RETRY_AFTER: Duration = Duration::from_secs(60);
 
@@ -94,6 +103,24 @@ pub struct Memberships {
     memberships: FactCache<MembershipKey, MembershipAnswer>,
     slugs: FactCache<SlugKey, Option<OrganizationRecord>>,
     roles: FactCache<RoleKey, Option<Texts>>,
+    waiting: AtomicUsize,
+}
+
+/// Counts a question as long as it waits for Clerk.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    /// `None` where too many wait already.
+    fn start(count: &'a AtomicUsize) -> Option<Self> {
+        let waiting = Self(count);
+        (count.fetch_add(1, Ordering::Relaxed) < MAX_WAITING).then_some(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// How long a look-up may take, what time it is, and what has been asked beside it.
@@ -113,6 +140,7 @@ impl Memberships {
             memberships: FactCache::new(settings.max_bytes),
             slugs: FactCache::new(settings.max_bytes / SIDE_SHARE),
             roles: FactCache::new(settings.max_bytes / SIDE_SHARE),
+            waiting: AtomicUsize::new(0),
             settings,
         }
     }
@@ -168,6 +196,7 @@ impl Memberships {
         };
         let asked = Question {
             key: key.clone(),
+            waiting: &self.waiting,
             once: |lookups| &lookups.memberships,
         };
         let (user, organization) = (user.clone(), organization.clone());
@@ -200,6 +229,7 @@ impl Memberships {
         }
         let asked = Question {
             key: key.clone(),
+            waiting: &self.waiting,
             once: |lookups| &lookups.slugs,
         };
         let wanted = slug.clone();
@@ -227,6 +257,7 @@ impl Memberships {
         }
         let asked = Question {
             key: key.clone(),
+            waiting: &self.waiting,
             once: |lookups| &lookups.roles,
         };
         let wanted: Box<str> = role.into();
@@ -284,13 +315,14 @@ where
     })
 }
 
-/// A question to Clerk: its name, and where a batch keeps those of its kind.
-struct Question<K, V> {
+/// A question to Clerk: its name, where it is counted, and where a batch keeps those of its kind.
+struct Question<'a, K, V> {
     key: K,
+    waiting: &'a AtomicUsize,
     once: fn(&Lookups) -> &Once<K, V>,
 }
 
-impl<K: Hash + Eq, V: Clone> Question<K, V> {
+impl<K: Hash + Eq, V: Clone> Question<'_, K, V> {
     async fn answer(
         self,
         instance: &Instance,
@@ -307,6 +339,12 @@ impl<K: Hash + Eq, V: Clone> Question<K, V> {
             });
             return Err(CannotTell::ClerkUnavailable {
                 retry_after: NOBODY_RETRY_AFTER,
+            });
+        };
+        let Some(_waiting) = Waiting::start(self.waiting) else {
+            steps.failed(Rule::Membership, || "too many questions wait for Clerk");
+            return Err(CannotTell::ClerkUnavailable {
+                retry_after: CROWDED_RETRY_AFTER,
             });
         };
         let asked = || ask(directory, ask_of(look_up));

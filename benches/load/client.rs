@@ -1,0 +1,182 @@
+//! Clients: calls as raw frames over one connection, and h2load.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use clerk_authz::door::grpc::proto::{self, verify_session_request::Credential};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use prost::Message;
+use tokio::net::TcpStream;
+
+pub(crate) const VERIFY: &str = "/clerkauthz.v1.AuthzService/VerifySession";
+pub(crate) const BATCH: &str = "/clerkauthz.v1.AuthzService/BatchVerifySession";
+pub(crate) const CHECK: &str = "/clerkauthz.v1.AuthzService/CheckOrgPermission";
+pub(crate) const BATCH_CHECK: &str = "/clerkauthz.v1.AuthzService/BatchCheckOrgPermission";
+
+/// Calls of one h2load round.
+const CALLS: &str = "60000";
+
+pub(crate) fn framed(message: &impl Message) -> Bytes {
+    let encoded = message.encode_to_vec();
+    let mut frame = BytesMut::with_capacity(encoded.len() + 5);
+    frame.extend_from_slice(&[0]);
+    frame.extend_from_slice(&u32::try_from(encoded.len()).expect("short").to_be_bytes());
+    frame.extend_from_slice(&encoded);
+    frame.freeze()
+}
+
+pub(crate) fn about(token: &str) -> proto::VerifySessionRequest {
+    proto::VerifySessionRequest {
+        credential: Some(Credential::Token(token.to_owned())),
+        ..Default::default()
+    }
+}
+
+/// A client over one connection, with calls as raw frames.
+#[derive(Clone)]
+pub(crate) struct Client {
+    send: h2::client::SendRequest<Bytes>,
+    addr: SocketAddr,
+}
+
+impl Client {
+    pub(crate) async fn connect(addr: SocketAddr) -> Self {
+        let stream = TcpStream::connect(addr).await.expect("connects");
+        stream.set_nodelay(true).expect("a socket");
+        let (send, connection) = h2::client::Builder::new()
+            .initial_window_size(1 << 20)
+            .initial_connection_window_size(1 << 24)
+            .handshake(stream)
+            .await
+            .expect("a handshake");
+        tokio::spawn(connection);
+        Self { send, addr }
+    }
+
+    /// The gRPC status.
+    pub(crate) async fn call(&self, path: &str, frame: Bytes) -> String {
+        let mut send = self.send.clone().ready().await.expect("open");
+        let request = http::Request::post(format!("http://{}{path}", self.addr))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(())
+            .expect("a request");
+        let (response, mut body) = send.send_request(request, false).expect("sent");
+        body.send_data(frame, true).expect("sent");
+        let response = response.await.expect("answered");
+        let status = |headers: &http::HeaderMap| {
+            headers
+                .get("grpc-status")
+                .map(|status| status.to_str().unwrap_or("?").to_owned())
+        };
+        if let Some(status) = status(response.headers()) {
+            return status;
+        }
+        let mut body = response.into_body();
+        while let Some(chunk) = body.data().await {
+            let length = chunk.expect("data").len();
+            body.flow_control()
+                .release_capacity(length)
+                .expect("released");
+        }
+        let trailers = body.trailers().await.expect("trailers");
+        trailers
+            .and_then(|trailers| status(&trailers))
+            .unwrap_or_default()
+    }
+
+    /// All frames, `width` at a time; all must be answered with `expected`.
+    pub(crate) async fn drive(&self, path: &str, frames: &[Bytes], width: usize, expected: &str) {
+        let mut waiting = FuturesUnordered::new();
+        let mut frames = frames.iter();
+        loop {
+            while waiting.len() < width {
+                let Some(frame) = frames.next() else { break };
+                waiting.push(self.call(path, frame.clone()));
+            }
+            match waiting.next().await {
+                Some(status) => assert_eq!(status, expected, "{path}"),
+                None => return,
+            }
+        }
+    }
+}
+
+/// Calls per second by h2load.
+pub(crate) fn h2load(addr: SocketAddr, path: &str, body: &Path) -> f64 {
+    let output = Command::new("taskset")
+        .args([
+            "-c", "1", "h2load", "-n", CALLS, "-c", "4", "-m", "50", "-t", "1", "-d",
+        ])
+        .arg(body)
+        .args(["-H", "content-type: application/grpc", "-H", "te: trailers"])
+        .arg(format!("http://{addr}{path}"))
+        .output()
+        .expect("h2load");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("0 failed, 0 errored"), "{text}");
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("finished in"))
+        .expect("a closing line");
+    let rate = line
+        .split(", ")
+        .nth(1)
+        .and_then(|part| part.split(' ').next());
+    rate.expect("a rate").parse().expect("a number")
+}
+
+/// A file with one frame, as h2load takes it.
+pub(crate) fn body_file(frame: &Bytes) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), frame).expect("written");
+    file
+}
+
+/// A file with many frames, for a flood.
+pub(crate) fn frames_file(frames: &[Bytes]) -> tempfile::NamedTempFile {
+    body_file(&Bytes::from(frames.concat()))
+}
+
+fn split(mut frames: Bytes) -> Vec<Bytes> {
+    let mut split = Vec::new();
+    while let Some(length) = frames.get(1..5) {
+        let length = u32::from_be_bytes(length.try_into().expect("four bytes"));
+        split.push(frames.split_to(5 + length as usize));
+    }
+    split
+}
+
+/// Ten calls a millisecond that are refused or answered, until this process is ended; says its rate
+/// now and then. `FLOOD_EACH_MILLISECOND` says another number than ten.
+pub(crate) async fn flood(addr: SocketAddr, path: &str, file: &str) {
+    let frames = split(std::fs::read(file).expect("frames").into());
+    let each = std::env::var("FLOOD_EACH_MILLISECOND").map_or(10, |n| n.parse().expect("a number"));
+    let client = Client::connect(addr).await;
+    let mut tick = tokio::time::interval(Duration::from_millis(1));
+    let (start, mut sent) = (Instant::now(), 0_usize);
+    // Bounded, should nobody end it.
+    while sent < 1_000_000 {
+        tick.tick().await;
+        let some = &frames[sent % (frames.len() - each)..][..each];
+        let calls = some.iter().map(|frame| client.call(path, frame.clone()));
+        let statuses = futures_util::future::join_all(calls).await;
+        assert!(
+            statuses
+                .iter()
+                .all(|status| status != "0" || path != VERIFY),
+            "{statuses:?}"
+        );
+        sent += each;
+        if sent.is_multiple_of(1_000) {
+            let rate = sent as f64 / start.elapsed().as_secs_f64();
+            let _ = writeln!(io::stdout(), "{rate:.0}");
+        }
+    }
+}

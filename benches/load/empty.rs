@@ -1,0 +1,86 @@
+//! A tonic service with calls that do nothing, under the settings of the real one.
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    net::SocketAddr,
+    task::{Context, Poll},
+};
+
+use tonic::{
+    Request, Response, Status, body::Body, codegen::BoxFuture, server::NamedService,
+    transport::Server,
+};
+use tonic_prost::ProstCodec;
+
+/// The call that does nothing.
+pub(crate) const EMPTY: &str = "/empty.Empty/Call";
+/// Takes and gives as many bytes as a verification, and looks at none of them.
+pub(crate) const SIZED: &str = "/empty.Empty/Sized";
+/// About what an answer about an organization's member has.
+const ANSWER_BYTES: usize = 400;
+
+#[derive(Clone)]
+struct Empty;
+
+struct Call;
+
+impl tonic::server::UnaryService<()> for Call {
+    type Response = ();
+    type Future = Ready<Result<Response<()>, Status>>;
+
+    fn call(&mut self, _: Request<()>) -> Self::Future {
+        ready(Ok(Response::new(())))
+    }
+}
+
+struct Sized;
+
+impl tonic::server::UnaryService<Vec<u8>> for Sized {
+    type Response = Vec<u8>;
+    type Future = Ready<Result<Response<Vec<u8>>, Status>>;
+
+    fn call(&mut self, _: Request<Vec<u8>>) -> Self::Future {
+        ready(Ok(Response::new(vec![b'a'; ANSWER_BYTES])))
+    }
+}
+
+impl NamedService for Empty {
+    const NAME: &'static str = "empty.Empty";
+}
+
+impl tower::Service<http::Request<Body>> for Empty {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<http::Response<Body>, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        Box::pin(async move {
+            if request.uri().path() == SIZED {
+                let codec = ProstCodec::<Vec<u8>, Vec<u8>>::default();
+                return Ok(tonic::server::Grpc::new(codec).unary(Sized, request).await);
+            }
+            let codec = ProstCodec::<(), ()>::default();
+            Ok(tonic::server::Grpc::new(codec).unary(Call, request).await)
+        })
+    }
+}
+
+pub(crate) fn serve(addr: SocketAddr) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime").block_on(async {
+        Server::builder()
+            .max_concurrent_streams(1_000)
+            .tcp_nodelay(true)
+            .add_service(Empty)
+            .serve(addr)
+            .await
+            .expect("serves");
+    });
+}
