@@ -4,9 +4,13 @@
 //! Shares `identity` with the service and nothing else: it must not judge with the code that it
 //! judges. Behind the feature `emulator`, which release builds leave out.
 
+mod api;
+pub mod directory;
 mod fault;
 mod http;
+mod ids;
 mod mint;
+mod requests;
 mod signing_key;
 mod world;
 
@@ -23,8 +27,14 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::fault::{Fault, Faults};
+pub use self::api::{Operation, operations};
+pub use self::directory::Directory;
+use self::fault::FaultPlan;
+pub use self::fault::{Endpoint, Fault, Faults};
+use self::mint::Mint;
 pub use self::mint::{FactorAges, Kind, MintError, TokenSpec};
+use self::requests::Requests;
+pub use self::requests::{Peaks, RateLimit};
 use self::signing_key::SigningKey;
 pub use self::world::{InstanceSeed, InvalidWorld, Member, OrganizationSeed, UserSeed, World};
 use crate::identity::{Environment, Issuer, PublishableKey, Timestamp};
@@ -70,6 +80,7 @@ pub struct JwksRequests {
 /// One Clerk instance of the emulator.
 pub struct Instance {
     seed: InstanceSeed,
+    directory: Directory,
     addr: SocketAddr,
     issuer: Issuer,
     publishable_key: PublishableKey,
@@ -78,7 +89,8 @@ pub struct Instance {
     keys: RwLock<Vec<Arc<SigningKey>>>,
     /// Signs what is to be forged: of nobody's set.
     stranger: SigningKey,
-    faults: RwLock<Faults>,
+    faults: RwLock<FaultPlan>,
+    requests: Requests,
     frontend_requests: AtomicU64,
     backend_requests: AtomicU64,
 }
@@ -160,12 +172,14 @@ impl Instance {
                 .map_err(|_| StartError::NotLoopback(addr.ip()))?,
             publishable_key: PublishableKey::for_host(Environment::Development, &host)
                 .map_err(not_loopback)?,
+            directory: Directory::of(&seed, Arc::clone(&clock)),
             seed,
             addr,
             clock,
             keys: RwLock::new(vec![Arc::new(key)]),
             stranger,
             faults: RwLock::default(),
+            requests: Requests::default(),
             frontend_requests: AtomicU64::new(0),
             backend_requests: AtomicU64::new(0),
         })
@@ -176,9 +190,14 @@ impl Instance {
         &self.seed.name
     }
 
-    /// Who is in it.
+    /// Who was in it at the start.
     pub fn seed(&self) -> &InstanceSeed {
         &self.seed
+    }
+
+    /// Who is in it now, and where it is changed.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     /// Where it listens.
@@ -217,7 +236,14 @@ impl Instance {
             key.as_deref()
         };
         let key = key.ok_or(MintError::NoKey)?;
-        mint::mint(spec, &self.seed, self.issuer.as_str(), key, (self.clock)())
+        let mint = Mint {
+            directory: &self.directory,
+            issuer: self.issuer.as_str(),
+            authorized_party: &self.seed.authorized_party,
+            key,
+            now: (self.clock)(),
+        };
+        mint.token(spec)
     }
 
     /// The value of a `cookie` header with the token under Clerk's names, with and without suffix.
@@ -261,17 +287,72 @@ impl Instance {
         keys.len() < before
     }
 
-    /// What goes wrong from now on.
+    /// What goes wrong from now on, wherever an endpoint has no faults of its own.
     pub fn set_faults(&self, faults: Faults) {
-        *self.faults.write().unwrap_or_else(PoisonError::into_inner) = faults;
+        self.change_faults(|plan| plan.everywhere = faults);
     }
 
-    /// What goes wrong now.
+    /// What goes wrong at one endpoint from now on, whatever goes wrong elsewhere.
+    pub fn set_faults_for(&self, endpoint: Endpoint, faults: Faults) {
+        self.change_faults(|plan| {
+            plan.endpoints.insert(endpoint, faults);
+        });
+    }
+
+    /// Nothing goes wrong any more.
+    pub fn clear_faults(&self) {
+        self.change_faults(|plan| *plan = FaultPlan::default());
+    }
+
+    /// What goes wrong now, wherever an endpoint has no faults of its own.
     pub fn faults(&self) -> Faults {
-        self.faults
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.change_faults(|plan| plan.everywhere.clone())
+    }
+
+    fn fault_plan(&self) -> FaultPlan {
+        self.change_faults(|plan| plan.clone())
+    }
+
+    fn change_faults<T>(&self, change: impl FnOnce(&mut FaultPlan) -> T) -> T {
+        change(&mut self.faults.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How many requests the Backend API answers in how many seconds; `None` is any number, which
+    /// is how it starts. Key sets are not limited.
+    pub fn set_rate_limit(&self, limit: Option<RateLimit>) {
+        self.requests.set_limit(limit);
+    }
+
+    /// How often an endpoint was asked, whatever it answered.
+    pub fn api_requests(&self, endpoint: Endpoint) -> u64 {
+        match endpoint {
+            Endpoint::Jwks => {
+                let JwksRequests { frontend, backend } = self.jwks_requests();
+                frontend + backend
+            }
+            _ => self.requests.count(endpoint),
+        }
+    }
+
+    /// How often the Backend API was asked, key sets aside.
+    pub fn api_requests_total(&self) -> u64 {
+        Endpoint::ALL
+            .into_iter()
+            .filter(|endpoint| *endpoint != Endpoint::Jwks)
+            .map(|endpoint| self.requests.count(endpoint))
+            .sum()
+    }
+
+    /// The most that the Backend API was asked within a second and within ten, key sets aside.
+    pub fn api_peaks(&self) -> Peaks {
+        self.requests.peaks()
+    }
+
+    /// Counts from nought again.
+    pub fn reset_counts(&self) {
+        self.requests.reset();
+        self.frontend_requests.store(0, Ordering::Relaxed);
+        self.backend_requests.store(0, Ordering::Relaxed);
     }
 
     /// How often its keys were asked for, faults included.

@@ -1,21 +1,29 @@
 //! The offline Clerk's addresses: the keys as Clerk serves them, and control addresses of our own.
 
-use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, atomic::Ordering},
+};
 
 use axum::{
     Json, Router,
-    body::{Body, Bytes},
     extract::{Path, Query, Request, State, rejection::JsonRejection},
-    http::{HeaderMap, StatusCode, header},
+    http::{StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{delete, get, post},
+    routing::{delete, get, post, put},
 };
-use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Fault, Faults, Instance, MintError, TokenSpec};
+use super::{
+    Endpoint, Fault, Faults, Instance, MintError, RateLimit, TokenSpec,
+    api::{self, error, not_found},
+    requests::TooMany,
+};
+
+/// What the Backend API here is about.
+const TOPICS: &str = "jwks, users, organizations, memberships, roles, permissions, sessions";
 
 #[derive(Clone)]
 struct Here {
@@ -24,10 +32,10 @@ struct Here {
 }
 
 pub(super) fn router(instance: Arc<Instance>, all: Vec<Arc<Instance>>) -> Router {
+    let api = api::router(&instance);
     Router::new()
         .route("/", get(guide))
         .route("/.well-known/jwks.json", get(frontend_jwks))
-        .route("/v1/jwks", get(backend_jwks))
         .route("/_emulator/world", get(world))
         .route("/_emulator/token", get(token))
         .route("/_emulator/tokens", post(tokens))
@@ -37,13 +45,18 @@ pub(super) fn router(instance: Arc<Instance>, all: Vec<Arc<Instance>>) -> Router
             "/_emulator/faults",
             get(faults).put(set_faults).delete(clear_faults),
         )
-        .route("/_emulator/stats", get(stats))
+        .route(
+            "/_emulator/rate_limit",
+            put(set_rate_limit).delete(end_rate_limit),
+        )
+        .route("/_emulator/stats", get(stats).delete(reset_stats))
         .fallback(not_found)
-        .layer(middleware::from_fn(only_from_here))
         .with_state(Here {
             instance,
             all: Arc::new(all),
         })
+        .merge(api)
+        .layer(middleware::from_fn(only_from_here))
 }
 
 /// A page in a browser must not reach the emulator under a name of its own (DNS rebinding).
@@ -68,23 +81,6 @@ async fn only_from_here(request: Request, next: Next) -> Response {
     }
 }
 
-/// Clerk's form of an error.
-fn error(status: StatusCode, code: &str, message: &str) -> Response {
-    let body = json!({
-        "errors": [{ "code": code, "message": message, "long_message": message }],
-        "clerk_trace_id": "emulator",
-    });
-    (status, Json(body)).into_response()
-}
-
-async fn not_found() -> Response {
-    error(
-        StatusCode::NOT_FOUND,
-        "resource_not_found",
-        "no such address; GET / lists them",
-    )
-}
-
 async fn guide(State(here): State<Here>) -> String {
     let addresses: Vec<String> = here
         .all
@@ -94,100 +90,48 @@ async fn guide(State(here): State<Here>) -> String {
     format!(
         "The offline Clerk of clerk-authz. Instances:\n{}\n\n\
          GET    /.well-known/jwks.json         keys, as the Frontend API\n\
-         GET    /v1/jwks                       keys, as the Backend API (secret key {})\n\
+         *      /v1/…                          the Backend API (secret key {}), of\n\
+         {:38} {TOPICS}\n\
          GET    /_emulator/token?user=…        a token as text\n\
          POST   /_emulator/tokens              a token from a description, as JSON\n\
          GET    /_emulator/world               who lives here\n\
          POST   /_emulator/keys/rotate         a new key; ?remove_old=true&same_key_id=true\n\
          DELETE /_emulator/keys/{{kid}}          takes a key out of the set\n\
          PUT    /_emulator/faults              what goes wrong; GET shows it, DELETE ends it\n\
-         GET    /_emulator/stats               how often keys were asked for\n",
+         PUT    /_emulator/rate_limit          how much the API answers; DELETE ends it\n\
+         GET    /_emulator/stats               how often it was asked; DELETE counts anew\n",
         addresses.join("\n"),
-        here.instance.secret_key()
+        here.instance.secret_key(),
+        "",
     )
 }
 
-async fn frontend_jwks(State(here): State<Here>) -> Response {
-    here.instance
-        .frontend_requests
-        .fetch_add(1, Ordering::Relaxed);
-    jwks(&here.instance).await
-}
-
-async fn backend_jwks(State(here): State<Here>, headers: HeaderMap) -> Response {
-    here.instance
-        .backend_requests
-        .fetch_add(1, Ordering::Relaxed);
-    let expected = format!("Bearer {}", here.instance.secret_key());
-    if headers
-        .get(header::AUTHORIZATION)
-        .is_none_or(|given| *given != *expected)
-    {
-        return error(
-            StatusCode::UNAUTHORIZED,
-            "clerk_key_invalid",
-            "The provided Clerk Secret Key is invalid.",
-        );
-    }
-    jwks(&here.instance).await
-}
-
-async fn jwks(instance: &Instance) -> Response {
-    let faults = instance.next_faults();
-    if faults.slow_milliseconds > 0 {
-        tokio::time::sleep(Duration::from_millis(faults.slow_milliseconds)).await;
-    }
-    let right = instance.jwks();
-    let as_json = [(header::CONTENT_TYPE, "application/json")];
-    match faults.fault {
-        None => Json(right).into_response(),
-        Some(Fault::Down) => {
-            let broken = stream::iter([Err::<Bytes, _>(std::io::Error::other("down"))]);
-            let length = [(header::CONTENT_LENGTH, "1000")];
-            (as_json, length, Body::from_stream(broken)).into_response()
-        }
-        Some(Fault::ServerError) => error(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal_error",
-            "told to fail",
-        ),
-        Some(Fault::RateLimited) => {
-            let mut response = error(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "told to");
-            response.headers_mut().insert(header::RETRY_AFTER, 1.into());
-            response
-        }
-        Some(Fault::Garbage) => (as_json, "{\"keys\": [{").into_response(),
-        Some(Fault::WrongContent) => Json(json!({ "object": "something else" })).into_response(),
-        Some(Fault::WrongContentType) => {
-            ([(header::CONTENT_TYPE, "text/html")], right.to_string()).into_response()
-        }
-        Some(Fault::NoKeys) => Json(json!({ "keys": [] })).into_response(),
-        Some(Fault::Endless) => {
-            let chunk = || Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; 8192]));
-            let endless = stream::repeat_with(chunk);
-            (as_json, Body::from_stream(endless)).into_response()
-        }
-        Some(Fault::Redirect) => (
-            StatusCode::FOUND,
-            [(header::LOCATION, "/.well-known/jwks.json?again")],
-        )
-            .into_response(),
-    }
+async fn frontend_jwks(State(here): State<Here>, uri: Uri) -> Response {
+    let instance = &here.instance;
+    instance.frontend_requests.fetch_add(1, Ordering::Relaxed);
+    let faults = instance.next_faults(Endpoint::Jwks);
+    api::failing(&faults, &uri, || Json(instance.jwks()).into_response()).await
 }
 
 impl Instance {
-    /// The faults for this request; one that was for so many requests wears out.
-    fn next_faults(&self) -> Faults {
-        let mut faults = self
-            .faults
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        match &mut faults.times {
-            Some(0) => *faults = Faults::default(),
-            Some(left) => *left -= 1,
-            None => {}
+    /// A request to the Backend API came.
+    pub(super) fn count(&self, endpoint: Endpoint) {
+        match endpoint {
+            Endpoint::Jwks => {
+                self.backend_requests.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => self.requests.came(endpoint, (self.clock)()),
         }
-        faults.clone()
+    }
+
+    pub(super) fn within_limit(&self) -> Result<(), TooMany> {
+        self.requests.pass((self.clock)())
+    }
+
+    /// The faults for this request.
+    pub(super) fn next_faults(&self, endpoint: Endpoint) -> Faults {
+        let mut plan = self.faults.write().unwrap_or_else(PoisonError::into_inner);
+        plan.next(endpoint)
     }
 }
 
@@ -196,14 +140,15 @@ async fn world(State(here): State<Here>) -> Json<Value> {
         .all
         .iter()
         .map(|instance| {
+            let (users, organizations) = instance.directory().as_seed();
             json!({
                 "name": instance.name(),
                 "issuer": instance.issuer().as_str(),
                 "publishable_key": instance.publishable_key().as_str(),
                 "secret_key": instance.secret_key(),
                 "public_key_pem": instance.public_key_pem(),
-                "users": instance.seed().users,
-                "organizations": instance.seed().organizations,
+                "users": users,
+                "organizations": organizations,
             })
         })
         .collect();
@@ -313,28 +258,82 @@ async fn remove_key(State(here): State<Here>, Path(key_id): Path<String>) -> Res
     }
 }
 
-async fn faults(State(here): State<Here>) -> Json<Faults> {
-    Json(here.instance.faults())
+async fn faults(State(here): State<Here>) -> Json<Value> {
+    Json(json!(here.instance.fault_plan()))
+}
+
+/// Faults, everywhere or at one endpoint.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FaultsAt {
+    endpoint: Option<Endpoint>,
+    #[serde(default)]
+    slow_milliseconds: u64,
+    fault: Option<Fault>,
+    times: Option<u64>,
+    retry_after_seconds: Option<u64>,
 }
 
 async fn set_faults(
     State(here): State<Here>,
-    faults: Result<Json<Faults>, JsonRejection>,
+    given: Result<Json<FaultsAt>, JsonRejection>,
 ) -> Response {
-    match faults {
-        Ok(Json(faults)) => {
-            here.instance.set_faults(faults.clone());
-            Json(faults).into_response()
+    let given = match given {
+        Ok(Json(given)) => given,
+        Err(rejection) => return bad_request(&rejection.body_text()),
+    };
+    let faults = Faults {
+        slow_milliseconds: given.slow_milliseconds,
+        fault: given.fault,
+        times: given.times,
+        retry_after_seconds: given.retry_after_seconds,
+    };
+    match given.endpoint {
+        Some(endpoint) => here.instance.set_faults_for(endpoint, faults),
+        None => here.instance.set_faults(faults),
+    }
+    Json(here.instance.fault_plan()).into_response()
+}
+
+async fn clear_faults(State(here): State<Here>) -> StatusCode {
+    here.instance.clear_faults();
+    StatusCode::NO_CONTENT
+}
+
+async fn set_rate_limit(
+    State(here): State<Here>,
+    limit: Result<Json<RateLimit>, JsonRejection>,
+) -> Response {
+    match limit {
+        Ok(Json(limit)) => {
+            here.instance.set_rate_limit(Some(limit));
+            Json(limit).into_response()
         }
         Err(rejection) => bad_request(&rejection.body_text()),
     }
 }
 
-async fn clear_faults(State(here): State<Here>) -> StatusCode {
-    here.instance.set_faults(Faults::default());
+async fn end_rate_limit(State(here): State<Here>) -> StatusCode {
+    here.instance.set_rate_limit(None);
     StatusCode::NO_CONTENT
 }
 
 async fn stats(State(here): State<Here>) -> Json<Value> {
-    Json(json!({ "jwks_requests": here.instance.jwks_requests() }))
+    let instance = &here.instance;
+    let by_endpoint: BTreeMap<Endpoint, u64> = Endpoint::ALL
+        .into_iter()
+        .map(|endpoint| (endpoint, instance.api_requests(endpoint)))
+        .collect();
+    Json(json!({
+        "jwks_requests": instance.jwks_requests(),
+        "requests": by_endpoint,
+        "total": instance.api_requests_total(),
+        "peaks": instance.api_peaks(),
+        "rate_limit": instance.requests.limit(),
+    }))
+}
+
+async fn reset_stats(State(here): State<Here>) -> StatusCode {
+    here.instance.reset_counts();
+    StatusCode::NO_CONTENT
 }

@@ -5,8 +5,9 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use super::{
+    directory::{ActiveOrganization, Directory},
+    ids::random_id,
     signing_key::SigningKey,
-    world::{InstanceSeed, OrganizationSeed, UserSeed},
 };
 use crate::identity::Timestamp;
 
@@ -27,6 +28,16 @@ pub enum Kind {
     Oauth,
     /// The payload of a handshake.
     Handshake,
+}
+
+impl Kind {
+    /// Whether it says who is signed in, and in which organization.
+    pub(super) const fn is_of_a_session(self) -> bool {
+        match self {
+            Self::Session | Self::SessionV1 => true,
+            Self::Template | Self::M2m | Self::Oauth | Self::Handshake => false,
+        }
+    }
 }
 
 /// Minutes since the first and the second factor were verified; -1 for never.
@@ -140,32 +151,140 @@ const fn category(kind: Kind) -> Option<&'static str> {
     }
 }
 
-pub(super) fn mint(
-    spec: &TokenSpec,
-    instance: &InstanceSeed,
-    issuer: &str,
-    key: &SigningKey,
-    now: Timestamp,
-) -> Result<String, MintError> {
-    let mut header = Map::new();
-    header.insert("alg".into(), json!("RS256"));
-    if let Some(category) = category(spec.kind) {
-        header.insert("cat".into(), json!(category));
+/// What is the same in all tokens of an instance.
+pub(super) struct Mint<'a> {
+    pub(super) directory: &'a Directory,
+    pub(super) issuer: &'a str,
+    /// The `azp` of a token that names none.
+    pub(super) authorized_party: &'a str,
+    pub(super) key: &'a SigningKey,
+    pub(super) now: Timestamp,
+}
+
+impl Mint<'_> {
+    pub(super) fn token(&self, spec: &TokenSpec) -> Result<String, MintError> {
+        let mut header = Map::new();
+        header.insert("alg".into(), json!("RS256"));
+        if let Some(category) = category(spec.kind) {
+            header.insert("cat".into(), json!(category));
+        }
+        header.insert("kid".into(), json!(self.key.key_id()));
+        header.insert(
+            "typ".into(),
+            json!(if spec.kind == Kind::Oauth {
+                "at+jwt"
+            } else {
+                "JWT"
+            }),
+        );
+        overlay(&mut header, &spec.header);
+        let mut payload = self.payload(spec)?;
+        overlay(&mut payload, &spec.claims);
+        self.key
+            .sign(&Value::Object(header), &Value::Object(payload))
+            .ok_or(MintError::NoKey)
     }
-    header.insert("kid".into(), json!(key.key_id()));
-    header.insert(
-        "typ".into(),
-        json!(if spec.kind == Kind::Oauth {
-            "at+jwt"
+
+    fn payload(&self, spec: &TokenSpec) -> Result<Map<String, Value>, MintError> {
+        let now = self.now.unix_seconds();
+        let lifetime = spec.lifetime_seconds.unwrap_or(60);
+        let issued_at = now + spec.issued_in_seconds - if spec.expired { lifetime + 60 } else { 0 };
+        let not_before = if spec.not_yet_valid {
+            now + 3_600
         } else {
-            "JWT"
-        }),
-    );
-    overlay(&mut header, &spec.header);
-    let mut payload = payload(spec, instance, issuer, now)?;
-    overlay(&mut payload, &spec.claims);
-    key.sign(&Value::Object(header), &Value::Object(payload))
-        .ok_or(MintError::NoKey)
+            issued_at - 10
+        };
+        let mut claims = Map::new();
+        let mut set = |name: &str, value: Value| {
+            claims.insert(name.to_owned(), value);
+        };
+        if spec.kind == Kind::Handshake {
+            set("handshake", json!([]));
+            return Ok(claims);
+        }
+        set("iss", json!(self.issuer));
+        set("iat", json!(issued_at));
+        set("nbf", json!(not_before));
+        set("exp", json!(issued_at + lifetime));
+        if let Some(audience) = &spec.audience {
+            set("aud", audience.clone());
+        }
+        match spec.kind {
+            Kind::M2m => {
+                set("sub", json!("mch_emulator"));
+                set("jti", json!(format!("mt_{}", random_id())));
+                set("scopes", json!("mch_other"));
+                return Ok(claims);
+            }
+            Kind::Oauth => {
+                set("sub", json!(self.directory.subject(spec)?.user.id));
+                set("jti", json!(format!("oat_{}", random_id())));
+                set("client_id", json!("client_emulator"));
+                set("scp", json!(["profile", "email"]));
+                return Ok(claims);
+            }
+            Kind::Template => {
+                set("sub", json!(self.directory.subject(spec)?.user.id));
+                set("jti", json!(random_id()));
+                return Ok(claims);
+            }
+            Kind::Session | Kind::SessionV1 | Kind::Handshake => {}
+        }
+        let subject = self.directory.subject(spec)?;
+        let user = &subject.user;
+        set("sub", json!(user.id));
+        set(
+            "sid",
+            json!(spec.session.as_ref().or(subject.session.as_ref())),
+        );
+        set("fva", json!(spec.factor_ages.unwrap_or([0, -1])));
+        set(
+            "sts",
+            json!(if spec.pending { "pending" } else { "active" }),
+        );
+        let party = spec
+            .authorized_party
+            .as_deref()
+            .unwrap_or(self.authorized_party);
+        if !party.is_empty() {
+            set("azp", json!(party));
+        }
+        if let Some(actor) = &spec.impersonated_by {
+            set(
+                "act",
+                json!({ "iss": "https://dashboard.clerk.com", "sid": "sess_actor", "sub": actor }),
+            );
+        }
+        let organization = subject.organization.as_ref();
+        if spec.kind == Kind::SessionV1 {
+            if let Some(organization) = organization {
+                set("org_id", json!(organization.id));
+                set("org_slug", json!(organization.slug));
+                set("org_role", json!(format!("org:{}", organization.role)));
+                set("org_permissions", json!(organization.permissions));
+            }
+            return Ok(claims);
+        }
+        set("v", json!(2));
+        set("jti", json!(random_id()));
+        let scoped = |scope: &str, slugs: &[String]| {
+            slugs
+                .iter()
+                .map(|slug| format!("{scope}:{slug}"))
+                .collect::<Vec<_>>()
+        };
+        let mut features = Vec::new();
+        let mut plans = scoped("u", &user.plans);
+        if let Some(organization) = organization {
+            features = scoped("o", &organization.features);
+            plans = scoped("o", &organization.plans);
+            set("o", organization_claim(organization));
+        }
+        features.extend(scoped("u", &user.features));
+        set("fea", json!(features.join(",")));
+        set("pla", json!(plans.join(",")));
+        Ok(claims)
+    }
 }
 
 fn overlay(base: &mut Map<String, Value>, changes: &Map<String, Value>) {
@@ -178,163 +297,11 @@ fn overlay(base: &mut Map<String, Value>, changes: &Map<String, Value>) {
     }
 }
 
-fn payload(
-    spec: &TokenSpec,
-    instance: &InstanceSeed,
-    issuer: &str,
-    now: Timestamp,
-) -> Result<Map<String, Value>, MintError> {
-    let lifetime = spec.lifetime_seconds.unwrap_or(60);
-    let issued_at =
-        now.unix_seconds() + spec.issued_in_seconds - if spec.expired { lifetime + 60 } else { 0 };
-    let not_before = if spec.not_yet_valid {
-        now.unix_seconds() + 3_600
-    } else {
-        issued_at - 10
-    };
-    let mut claims = Map::new();
-    let mut set = |name: &str, value: Value| {
-        claims.insert(name.to_owned(), value);
-    };
-    if spec.kind == Kind::Handshake {
-        set("handshake", json!([]));
-        return Ok(claims);
-    }
-    set("iss", json!(issuer));
-    set("iat", json!(issued_at));
-    set("nbf", json!(not_before));
-    set("exp", json!(issued_at + lifetime));
-    if let Some(audience) = &spec.audience {
-        set("aud", audience.clone());
-    }
-    match spec.kind {
-        Kind::M2m => {
-            set("sub", json!("mch_emulator"));
-            set("jti", json!(format!("mt_{}", random_id())));
-            set("scopes", json!("mch_other"));
-            return Ok(claims);
-        }
-        Kind::Oauth => {
-            set("sub", json!(user(spec, instance)?.id));
-            set("jti", json!(format!("oat_{}", random_id())));
-            set("client_id", json!("client_emulator"));
-            set("scp", json!(["profile", "email"]));
-            return Ok(claims);
-        }
-        Kind::Template => {
-            set("sub", json!(user(spec, instance)?.id));
-            set("jti", json!(random_id()));
-            return Ok(claims);
-        }
-        Kind::Session | Kind::SessionV1 | Kind::Handshake => {}
-    }
-    let user = user(spec, instance)?;
-    set("sub", json!(user.id));
-    let session = spec.session.clone();
-    set(
-        "sid",
-        json!(session.unwrap_or_else(|| format!("sess_{}", random_id()))),
-    );
-    set("fva", json!(spec.factor_ages.unwrap_or([0, -1])));
-    set(
-        "sts",
-        json!(if spec.pending { "pending" } else { "active" }),
-    );
-    let party = spec
-        .authorized_party
-        .as_deref()
-        .unwrap_or(&instance.authorized_party);
-    if !party.is_empty() {
-        set("azp", json!(party));
-    }
-    if let Some(actor) = &spec.impersonated_by {
-        set(
-            "act",
-            json!({ "iss": "https://dashboard.clerk.com", "sid": "sess_actor", "sub": actor }),
-        );
-    }
-    let organization = organization(spec, instance, user)?;
-    if spec.kind == Kind::SessionV1 {
-        if let Some((organization, role)) = organization {
-            set("org_id", json!(organization.id));
-            set("org_slug", json!(organization.slug));
-            set("org_role", json!(format!("org:{role}")));
-            set("org_permissions", json!(organization.roles.get(role)));
-        }
-        return Ok(claims);
-    }
-    set("v", json!(2));
-    set("jti", json!(random_id()));
-    let scoped = |scope: &str, slugs: &[String]| {
-        slugs
-            .iter()
-            .map(|slug| format!("{scope}:{slug}"))
-            .collect::<Vec<_>>()
-    };
-    let mut features = Vec::new();
-    let mut plans = scoped("u", &user.plans);
-    if let Some((organization, role)) = organization {
-        features = scoped("o", &organization.features);
-        plans = scoped("o", &organization.plans);
-        set("o", organization_claim(organization, role));
-    }
-    features.extend(scoped("u", &user.features));
-    set("fea", json!(features.join(",")));
-    set("pla", json!(plans.join(",")));
-    Ok(claims)
-}
-
-fn user<'a>(spec: &TokenSpec, instance: &'a InstanceSeed) -> Result<&'a UserSeed, MintError> {
-    let found = match &spec.user {
-        Some(id) => instance.user(id),
-        None => instance.users.first(),
-    };
-    found.ok_or_else(|| MintError::UnknownUser {
-        user: spec.user.clone().unwrap_or_default(),
-        known: instance
-            .users
-            .iter()
-            .map(|user| &*user.id)
-            .collect::<Vec<_>>()
-            .join(", "),
-    })
-}
-
-fn organization<'a>(
-    spec: &TokenSpec,
-    instance: &'a InstanceSeed,
-    user: &UserSeed,
-) -> Result<Option<(&'a OrganizationSeed, &'a str)>, MintError> {
-    let Some(id) = &spec.organization else {
-        return Ok(None);
-    };
-    let organization = instance
-        .organization(id)
-        .ok_or_else(|| MintError::UnknownOrganization {
-            organization: id.clone(),
-            known: instance
-                .organizations
-                .iter()
-                .map(|o| &*o.id)
-                .collect::<Vec<_>>()
-                .join(", "),
-        })?;
-    let role = organization
-        .role_of(&user.id)
-        .ok_or_else(|| MintError::NotAMember {
-            user: user.id.clone(),
-            organization: organization.id.clone(),
-        })?;
-    Ok(Some((organization, role)))
-}
-
 /// `o`: distinct permission names, and for each feature a mask of those that it has.
-fn organization_claim(organization: &OrganizationSeed, role: &str) -> Value {
+fn organization_claim(organization: &ActiveOrganization) -> Value {
     let granted: Vec<(&str, &str)> = organization
-        .roles
-        .get(role)
-        .into_iter()
-        .flatten()
+        .permissions
+        .iter()
         .filter_map(|permission| permission.strip_prefix("org:")?.split_once(':'))
         .collect();
     let mut names: Vec<&str> = Vec::new();
@@ -355,7 +322,7 @@ fn organization_claim(organization: &OrganizationSeed, role: &str) -> Value {
         })
         .collect();
     json!({
-        "id": organization.id, "slg": organization.slug, "rol": role,
+        "id": organization.id, "slg": organization.slug, "rol": organization.role,
         "per": names.join(","), "fpm": masks.join(","),
     })
 }
@@ -378,14 +345,6 @@ fn decimal(bits: &[bool]) -> String {
         .iter()
         .rev()
         .map(|digit| char::from(b'0' + digit))
-        .collect()
-}
-
-/// Letters and digits, as Clerk's ids have after their prefix; unique, not secret.
-fn random_id() -> String {
-    use std::hash::{BuildHasher, RandomState};
-    (0..2)
-        .map(|part| format!("{:016x}", RandomState::new().hash_one(part)))
         .collect()
 }
 

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::directory::{SYSTEM_PERMISSIONS, feature_of, is_permission_key, is_system};
 use crate::identity::is_clerk_id;
 
 /// All instances.
@@ -64,7 +65,10 @@ pub struct OrganizationSeed {
     /// Its plans.
     #[serde(default)]
     pub plans: Vec<String>,
-    /// Roles without `org:`, each with its permissions, `org:feature:name`.
+    /// Roles without `org:`, each with its permissions, `org:feature:name`. One that lists system
+    /// permissions, `org:sys_…`, has these; `admin` and `member` have Clerk's own where they list
+    /// none. At Clerk a role is the whole instance's: organizations with a feature in common give
+    /// a role the same permissions of it.
     #[serde(default)]
     pub roles: BTreeMap<String, Vec<String>>,
     /// Who is in it.
@@ -179,20 +183,7 @@ impl InstanceSeed {
             if !is_clerk_id(at, "org_") {
                 return Err(wrong(at, "id: expected \"org_\", then letters and digits"));
             }
-            for permission in organization.roles.values().flatten() {
-                let feature = permission
-                    .strip_prefix("org:")
-                    .and_then(|rest| rest.split_once(':'));
-                if !feature
-                    .is_some_and(|(feature, _)| organization.features.iter().any(|f| f == feature))
-                {
-                    let cause = format!(
-                        "permission {permission:?}: expected \"org:FEATURE:NAME\" with a feature of \
-                         the organization"
-                    );
-                    return Err(wrong(at, cause));
-                }
-            }
+            organization.check_roles()?;
             for member in &organization.members {
                 if self.user(&member.user).is_none() {
                     let cause =
@@ -213,6 +204,32 @@ impl InstanceSeed {
                 }
             }
         }
+        self.check_roles_agree()
+    }
+
+    /// A role is the whole instance's: where two organizations have a feature, it permits the same.
+    fn check_roles_agree(&self) -> Result<(), InvalidWorld> {
+        for one in &self.organizations {
+            for (role, permissions) in &one.roles {
+                let others = self.organizations.iter().filter(|other| other.id != one.id);
+                for other in others {
+                    let Some(theirs) = other.roles.get(role) else {
+                        continue;
+                    };
+                    let missing = permissions.iter().find(|permission| {
+                        !theirs.contains(permission) && other.could(role, permission)
+                    });
+                    if let Some(permission) = missing {
+                        let cause = format!(
+                            "role {role:?}: has {permission:?} here and not in {}; a role is the \
+                             same in all organizations, as far as they have the feature",
+                            other.id
+                        );
+                        return Err(wrong(&one.id, cause));
+                    }
+                }
+            }
+        }
         Ok(())
     }
 
@@ -230,6 +247,32 @@ impl InstanceSeed {
 }
 
 impl OrganizationSeed {
+    fn check_roles(&self) -> Result<(), InvalidWorld> {
+        for permission in self.roles.values().flatten() {
+            let has_feature = feature_of(permission)
+                .is_some_and(|feature| self.features.iter().any(|f| f == feature));
+            let is_clerks = SYSTEM_PERMISSIONS.iter().any(|(key, _)| key == permission);
+            if !is_clerks && (!has_feature || !is_permission_key(permission)) {
+                let cause = format!(
+                    "permission {permission:?}: expected \"org:FEATURE:NAME\" with a feature of \
+                     the organization, or one of Clerk's system permissions"
+                );
+                return Err(wrong(&self.id, cause));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a role of this organization would have this permission, if any had.
+    fn could(&self, role: &str, permission: &str) -> bool {
+        if is_system(permission) {
+            // A role that lists none has Clerk's own.
+            let listed = self.roles.get(role).into_iter().flatten();
+            return listed.into_iter().any(|listed| is_system(listed));
+        }
+        feature_of(permission).is_some_and(|feature| self.features.iter().any(|f| f == feature))
+    }
+
     /// The role of a member, without `org:`.
     pub fn role_of(&self, user: &str) -> Option<&str> {
         self.members

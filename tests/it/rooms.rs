@@ -144,6 +144,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "futures_util",
             // A module of its own has this name.
             "http",
+            "humantime",
             "serde",
             "serde_json",
             "thiserror",
