@@ -68,6 +68,7 @@ fn verifier(cache_bytes: u64) -> Verifier {
         authorized_parties: vec!["http://localhost:3000".into()],
         audiences: Vec::new(),
         keyring: Arc::new(Keyring::pinned(key)),
+        directory: None,
     };
     Verifier::new(
         Instances::new(vec![Arc::new(instance)]).expect("one"),

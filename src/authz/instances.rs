@@ -8,6 +8,7 @@ use crate::{
     credential::{CookieNames, Cookies},
     identity::{InstanceName, Issuer, PublishableKey, Session},
     keys::Keyring,
+    mirror::Directory,
 };
 
 /// One Clerk instance: its rules and its keys, shared with no other.
@@ -24,6 +25,8 @@ pub struct Instance {
     pub audiences: Vec<Arc<str>>,
     /// Its keys.
     pub keyring: Arc<Keyring>,
+    /// Clerk's own knowledge of it; `None` without a secret key.
+    pub directory: Option<Arc<dyn Directory>>,
 }
 
 impl Instance {

@@ -262,6 +262,7 @@ fn ask(header: &Header, case: &Case) -> Result<Session, Reason> {
         authorized_parties: shared(&case.authorized_parties),
         audiences: shared(&case.audiences),
         keyring: Arc::new(Keyring::pinned(key)),
+        directory: None,
     };
     let verifier = Verifier::new(
         Instances::new(vec![Arc::new(instance)]).expect("one instance"),

@@ -215,6 +215,7 @@ async fn answers(events: &[Event], cache_bytes: u64) -> Vec<String> {
         authorized_parties: Vec::new(),
         audiences: Vec::new(),
         keyring: Arc::clone(&keyring),
+        directory: None,
     };
     let verifier = Verifier::new(
         Instances::new(vec![Arc::new(instance)]).expect("one"),
