@@ -76,6 +76,17 @@ pub enum KeySource {
     },
 }
 
+/// How an instance's Backend API is asked.
+#[derive(Clone, Debug)]
+pub struct ApiSettings {
+    /// Its address, without `/v1`.
+    pub url: Url,
+    /// The instance's secret key.
+    pub secret_key: SecretString,
+    /// Requests in ten seconds that this replica may send.
+    pub budget: u32,
+}
+
 /// One Clerk instance.
 #[derive(Clone, Debug)]
 pub struct InstanceSettings {
@@ -87,6 +98,8 @@ pub struct InstanceSettings {
     pub publishable_key: Option<PublishableKey>,
     /// Where its keys come from.
     pub keys: KeySource,
+    /// How its Backend API is asked; `None` without a secret key.
+    pub api: Option<ApiSettings>,
     /// Of which `azp` must be one.
     pub authorized_parties: Vec<String>,
     /// Of which `aud` must name one.
@@ -116,7 +129,17 @@ impl InstanceSettings {
             (KeySource::Pinned(_), KeySource::Jwks { .. })
             | (KeySource::Jwks { .. }, KeySource::Pinned(_)) => false,
         };
+        let same_api = match (&self.api, &other.api) {
+            (Some(a), Some(b)) => {
+                a.url == b.url
+                    && a.budget == b.budget
+                    && a.secret_key.expose_secret() == b.secret_key.expose_secret()
+            }
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
         same_keys
+            && same_api
             && self.name == other.name
             && self.issuer == other.issuer
             && self.publishable_key == other.publishable_key
@@ -140,6 +163,8 @@ pub struct Settings {
     pub state_dir: Option<PathBuf>,
     /// How keys are kept fresh.
     pub keys: KeysSettings,
+    /// How long one request to the Backend API may take.
+    pub api_timeout: Duration,
     /// The size of the token cache; 0 is off.
     pub cache_bytes: u64,
     /// How long memberships are remembered.
@@ -162,11 +187,12 @@ struct Shown {
 }
 
 /// Variables that say what the one instance is; the instances' file stands for all of them.
-const OF_ONE_INSTANCE: [&str; 8] = [
+const OF_ONE_INSTANCE: [&str; 9] = [
     "CLERK_PUBLISHABLE_KEY",
     "CLERK_SECRET_KEY",
     "CLERK_JWT_KEY",
     "CLERK_API_URL",
+    "CLERK_AUTHZ_API_BUDGET",
     "CLERK_AUTHORIZED_PARTIES",
     "CLERK_AUDIENCES",
     "CLERK_AUTHZ_ISSUER",
@@ -252,6 +278,11 @@ impl Settings {
             http_addr: raw.address("CLERK_AUTHZ_HTTP_ADDR", &mut problems),
             state_dir: raw.text("CLERK_AUTHZ_STATE_DIR").map(PathBuf::from),
             keys,
+            api_timeout: raw.duration_within(
+                "CLERK_AUTHZ_API_TIMEOUT",
+                Duration::from_millis(100)..=Duration::from_secs(30),
+                &mut problems,
+            ),
             cache_bytes: raw.bytes("CLERK_AUTHZ_CACHE_BYTES", &mut problems),
             memberships,
             clock_skew: raw.duration("CLERK_AUTHZ_CLOCK_SKEW", 0..=60, &mut problems),
@@ -306,9 +337,15 @@ impl Settings {
                     format!("{url}, with the secret key")
                 }
             };
+            let api = match &instance.api {
+                Some(ApiSettings { url, budget, .. }) => {
+                    format!("{url}, with the secret key, {budget} requests in 10s at most")
+                }
+                None => "none, for want of a secret key".to_owned(),
+            };
             let _ = writeln!(
                 text,
-                "# instance \"{}\": issuer {}, keys from {keys}",
+                "# instance \"{}\": issuer {}, keys from {keys}; Backend API: {api}",
                 instance.name, instance.issuer
             );
         }

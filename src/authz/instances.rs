@@ -47,7 +47,7 @@ pub struct Instance {
     pub audiences: Vec<Arc<str>>,
     /// Its keys.
     pub keyring: Arc<Keyring>,
-    /// Clerk's Backend API for it; `None` where there is no secret key.
+    /// Clerk's own knowledge of it; `None` without a secret key.
     pub directory: Option<Arc<dyn Directory>>,
 }
 

@@ -14,7 +14,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 
-pub use self::health::{HealthReport, LIVENESS_NAME, SERVICE_NAME};
+pub use self::health::{BACKEND_API_NAME, HealthReport, LIVENESS_NAME, SERVICE_NAME};
 pub use self::json::session_json;
 pub use self::request_id::new_decision_id;
 pub use self::service::AuthzDoor;

@@ -12,6 +12,7 @@ use axum::{
 use serde::Serialize;
 
 use super::{GuardedListener, grpc::HealthReport};
+use crate::identity::InstanceName;
 
 /// Writes the metrics as text.
 pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
@@ -53,15 +54,15 @@ struct Readiness {
     draining: bool,
     /// Names of instances without usable keys.
     waiting_for_keys: Vec<String>,
+    /// Names of instances whose secret key Clerk refuses: tokens are verified all the same.
+    credentials_refused: Vec<String>,
 }
 
 async fn readyz(State(parts): State<Parts>) -> impl IntoResponse {
-    let waiting_for_keys: Vec<String> = parts
-        .health
-        .waiting_for()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let names = |instances: Vec<InstanceName>| -> Vec<String> {
+        instances.iter().map(ToString::to_string).collect()
+    };
+    let waiting_for_keys = names(parts.health.waiting_for());
     let draining = parts.health.is_draining();
     let ready = waiting_for_keys.is_empty() && !draining;
     let code = if ready {
@@ -75,6 +76,7 @@ async fn readyz(State(parts): State<Parts>) -> impl IntoResponse {
             ready,
             draining,
             waiting_for_keys,
+            credentials_refused: names(parts.health.credentials_refused()),
         }),
     )
 }

@@ -115,11 +115,11 @@ pub enum DirectoryError {
 /// Whether Clerk accepts the secret key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credentials {
-    /// Not asked yet, or the last question reached an answer that says nothing about the key.
+    /// No answer so far said anything about the key.
     Unknown,
-    /// The last question was accepted.
+    /// The last answer that said something accepted it.
     Accepted,
-    /// The last question was refused for the key.
+    /// The last answer that said something refused it.
     Refused,
 }
 

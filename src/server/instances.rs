@@ -8,8 +8,9 @@ use tracing::{error, info};
 
 use crate::{
     authz::{Instance, InstanceSerial, Instances, Verifier},
-    clerk::HttpJwksSource,
+    clerk::{ApiOptions, BackendApi, HttpJwksSource},
     keys::{Clock, JwksSource, Keyring, RefreshSettings, Snapshot, VerifyingKey},
+    mirror::Directory,
     settings::{self, InstanceSettings, KeySource, KeysSettings, Problem, Problems, Settings},
 };
 
@@ -20,6 +21,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// its cached tokens.
 pub(super) struct InstanceSet {
     keys: KeysSettings,
+    api_timeout: Duration,
     state_dir: Option<PathBuf>,
     clock: Clock,
     stop: CancellationToken,
@@ -45,6 +47,7 @@ impl InstanceSet {
     ) -> Self {
         Self {
             keys: settings.keys.clone(),
+            api_timeout: settings.api_timeout,
             state_dir: settings.state_dir.clone(),
             clock,
             stop,
@@ -123,13 +126,36 @@ impl InstanceSet {
             authorized_parties: shared(&settings.authorized_parties),
             audiences: shared(&settings.audiences),
             keyring: Arc::new(self.keyring(settings)?),
-            directory: None,
+            directory: self.directory(settings)?,
         };
         Ok(Member {
             settings: settings.clone(),
             instance: Arc::new(instance),
             stop: self.stop.child_token(),
         })
+    }
+
+    fn directory(
+        &self,
+        settings: &InstanceSettings,
+    ) -> Result<Option<Arc<dyn Directory>>, Problem> {
+        let Some(api) = settings.api.clone() else {
+            return Ok(None);
+        };
+        let options = ApiOptions {
+            instance: settings.name.clone(),
+            url: api.url,
+            secret_key: api.secret_key,
+            budget: api.budget,
+            timeout: self.api_timeout,
+        };
+        match BackendApi::new(options, Arc::clone(&self.clock)) {
+            Ok(api) => Ok(Some(Arc::new(api))),
+            Err(error) => Err(Problem::new(
+                "CLERK_API_URL",
+                format!("of instance \"{}\" cannot be used: {error}", settings.name),
+            )),
+        }
     }
 
     fn keyring(&self, settings: &InstanceSettings) -> Result<Keyring, Problem> {

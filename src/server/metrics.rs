@@ -7,6 +7,7 @@ use crate::{
     door::grpc::{CallOutcome, CallStats, Rpc},
     identity::Timestamp,
     keys::{Clock, KeyringStats},
+    mirror::DirectoryStats,
     telemetry::metrics::{self as catalogue, Metric, Source, Writer},
 };
 
@@ -18,7 +19,8 @@ pub(super) fn source(checker: Arc<Checker>, calls: Arc<CallStats>, clock: Clock)
         let verifier = checker.verifier();
         write_verifier(writer, verifier)?;
         write_memberships(writer, checker.stats())?;
-        write_keys(writer, verifier.instances().all(), clock())
+        write_keys(writer, verifier.instances().all(), clock())?;
+        write_directories(writer, verifier.instances().all())
     })
 }
 
@@ -117,4 +119,44 @@ fn write_keys(writer: &mut Writer<'_>, instances: &[Arc<Instance>], now: Timesta
             .map(move |(cause, count)| ([name.clone(), cause.name().to_owned()], number(*count)))
     });
     writer.write(catalogue::KEYS_IGNORED, ignored)
+}
+
+fn write_directories(writer: &mut Writer<'_>, instances: &[Arc<Instance>]) -> fmt::Result {
+    let all: Vec<(String, DirectoryStats)> = instances
+        .iter()
+        .filter_map(|instance| {
+            let directory = instance.directory.as_ref()?;
+            Some((instance.name.to_string(), directory.stats()))
+        })
+        .collect();
+    let requests = all.iter().flat_map(|(name, stats)| {
+        stats
+            .requests
+            .iter()
+            .map(move |(endpoint, outcome, count)| {
+                let labels = [
+                    name.clone(),
+                    (*endpoint).to_owned(),
+                    outcome.name().to_owned(),
+                ];
+                (labels, number(*count))
+            })
+    });
+    writer.write(catalogue::CLERK_REQUESTS, requests)?;
+    let mut each = |metric: Metric, value: fn(&DirectoryStats) -> f64| {
+        let values = all
+            .iter()
+            .map(|(name, stats)| ([name.clone()], value(stats)));
+        writer.write(metric, values)
+    };
+    each(catalogue::CLERK_QUESTIONS_JOINED, |stats| {
+        number(stats.joined)
+    })?;
+    each(catalogue::CLERK_QUESTIONS_HELD_BACK, |stats| {
+        number(stats.held_back)
+    })?;
+    each(catalogue::CLERK_BUDGET_LEFT, |stats| stats.budget_left)?;
+    each(catalogue::CLERK_BREAKER_OPEN, |stats| {
+        f64::from(u8::from(stats.breaker_open))
+    })
 }

@@ -1,19 +1,25 @@
 //! One instance from the variables, or several from a file.
 
-use std::{fs, path::Path};
+use std::{fs, ops::RangeInclusive, path::Path};
 
 use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
 
 use super::{
-    InstanceSettings, KeySource, Problem, Problems, masked, secret_key_environment, value,
-    variables::Raw,
+    ApiSettings, InstanceSettings, KeySource, Problem, Problems, masked, secret_key_environment,
+    value, variables::Raw,
 };
-use crate::identity::{InstanceName, Issuer, PublishableKey};
+use crate::identity::{Environment, InstanceName, Issuer, PublishableKey};
 
 /// The most instances in a file.
 const MAX_INSTANCES: usize = 1_000;
+
+/// Requests in ten seconds: with fewer nothing could be asked at once, and Clerk gives nobody more.
+const API_BUDGET_BOUNDS: RangeInclusive<u32> = 10..=100_000;
+/// A tenth below what Clerk allows an instance, for the dashboard and for other back ends.
+const PRODUCTION_API_BUDGET: u32 = 900;
+const DEVELOPMENT_API_BUDGET: u32 = 90;
 
 /// What is said of an instance, wherever it is said. Each problem names its own subject.
 struct Said {
@@ -22,6 +28,7 @@ struct Said {
     issuer: Option<String>,
     jwks_url: Option<String>,
     api_url: String,
+    api_budget: Option<u32>,
     secret_key: Option<String>,
     jwt_key: Option<String>,
     authorized_parties: Vec<String>,
@@ -45,6 +52,7 @@ pub(super) fn from_variables(raw: &Raw, problems: &mut Vec<Problem>) -> Option<I
         issuer: raw.text("CLERK_AUTHZ_ISSUER"),
         jwks_url: raw.text("CLERK_AUTHZ_JWKS_URL"),
         api_url: raw.text("CLERK_API_URL").unwrap_or_default(),
+        api_budget: raw.count("CLERK_AUTHZ_API_BUDGET", API_BUDGET_BOUNDS, problems),
         secret_key: raw.text("CLERK_SECRET_KEY"),
         jwt_key: raw.text("CLERK_JWT_KEY"),
         authorized_parties: raw
@@ -116,7 +124,14 @@ fn check(said: Said, names: &Names, problems: &mut Vec<Problem>) -> Option<Insta
         }
     }
     let issuer = issuer(&said, publishable_key.as_ref(), names, &mut wrong);
-    let keys = key_source(&said, publishable_key.as_ref(), names, &mut wrong);
+    let api = api(&said, names, &mut wrong);
+    let keys = key_source(
+        &said,
+        api.as_ref(),
+        publishable_key.as_ref(),
+        names,
+        &mut wrong,
+    );
     if problems.len() > before {
         return None;
     }
@@ -125,6 +140,7 @@ fn check(said: Said, names: &Names, problems: &mut Vec<Problem>) -> Option<Insta
         issuer: issuer?,
         publishable_key,
         keys: keys?,
+        api,
         authorized_parties: said.authorized_parties,
         audiences: said.audiences,
     })
@@ -180,9 +196,50 @@ fn issuer(
     Some(issuer)
 }
 
+/// The Backend API can be asked with a secret key only.
+fn api(said: &Said, names: &Names, wrong: &mut impl FnMut(&str, String)) -> Option<ApiSettings> {
+    let secret_key = said.secret_key.as_ref()?;
+    let text = &said.api_url;
+    let url = match Url::parse(text) {
+        Ok(url) if value::is_safe(&url) && url.query().is_none() && url.fragment().is_none() => url,
+        Ok(url) if value::is_safe(&url) => {
+            wrong(
+                &names.api_url,
+                format!("is {text:?}; expected an address without parameters"),
+            );
+            return None;
+        }
+        Ok(_) => {
+            wrong(
+                &names.api_url,
+                format!("is {text:?}; expected https, but for a host of this machine"),
+            );
+            return None;
+        }
+        Err(error) => {
+            wrong(
+                &names.api_url,
+                format!("is {text:?}; expected an address: {error}"),
+            );
+            return None;
+        }
+    };
+    let budget = match secret_key_environment(secret_key) {
+        Some(Environment::Production) => PRODUCTION_API_BUDGET,
+        // An unknown kind was reported.
+        Some(Environment::Development) | None => DEVELOPMENT_API_BUDGET,
+    };
+    Some(ApiSettings {
+        url,
+        secret_key: SecretString::from(secret_key.clone()),
+        budget: said.api_budget.unwrap_or(budget),
+    })
+}
+
 /// What is pinned beats an address, an address beats the Backend API, that beats the Frontend API.
 fn key_source(
     said: &Said,
+    api: Option<&ApiSettings>,
     publishable_key: Option<&PublishableKey>,
     names: &Names,
     wrong: &mut impl FnMut(&str, String),
@@ -192,13 +249,11 @@ fn key_source(
     }
     let (subject, text, authorization) = if let Some(url) = &said.jwks_url {
         (&names.jwks_url, url.clone(), None)
-    } else if let Some(secret) = &said.secret_key {
-        let url = format!("{}/v1/jwks", said.api_url.trim_end_matches('/'));
-        (
-            &names.api_url,
-            url,
-            Some(SecretString::from(secret.clone())),
-        )
+    } else if said.secret_key.is_some() {
+        // An address that cannot be used was reported.
+        let api = api?;
+        let url = format!("{}/v1/jwks", api.url.as_str().trim_end_matches('/'));
+        (&names.api_url, url, Some(api.secret_key.clone()))
     } else if let Some(issuer) = said
         .issuer
         .clone()
@@ -253,6 +308,7 @@ struct Entry {
     issuer: Option<String>,
     jwks_url: Option<String>,
     api_url: Option<String>,
+    api_budget: Option<u32>,
     secret_key_file: Option<String>,
     jwt_key: Option<String>,
     #[serde(default)]
@@ -344,6 +400,11 @@ impl Entry {
                     String::new()
                 }
             });
+        if let Some(found) = self.api_budget.filter(|it| !API_BUDGET_BOUNDS.contains(it)) {
+            let expected = value::shown_bounds(&API_BUDGET_BOUNDS);
+            let text = format!("api_budget is {found}; expected {expected}");
+            problems.push(Problem::new(at, text));
+        }
         let called = |name: &str| format!("{at} {name}");
         let names = Names {
             publishable_key: called("publishable_key"),
@@ -361,6 +422,7 @@ impl Entry {
             api_url: self
                 .api_url
                 .unwrap_or_else(|| "https://api.clerk.com".to_owned()),
+            api_budget: self.api_budget,
             secret_key: secret_key.filter(|secret| !secret.is_empty()),
             jwt_key: self.jwt_key,
             authorized_parties: self.authorized_parties,

@@ -188,7 +188,54 @@ fn every_wrong_setting_says_how_to_mend_it() {
                 ("CLERK_SECRET_KEY", "sk_test_a"),
                 ("CLERK_API_URL", "http://api.clerk.com"),
             ],
-            "CLERK_API_URL leads to \"http://api.clerk.com/v1/jwks\"; expected https, but for a host of this machine",
+            "CLERK_API_URL is \"http://api.clerk.com\"; expected https, but for a host of this machine",
+        ),
+        (
+            "API at no address, though the keys are pinned",
+            &[
+                pk,
+                ("CLERK_SECRET_KEY", "sk_test_a"),
+                ("CLERK_JWT_KEY", "PEM"),
+                ("CLERK_API_URL", "api.clerk.com"),
+            ],
+            "CLERK_API_URL is \"api.clerk.com\"; expected an address: relative URL without a base",
+        ),
+        (
+            "API with parameters",
+            &[
+                pk,
+                ("CLERK_SECRET_KEY", "sk_test_a"),
+                ("CLERK_API_URL", "https://api.clerk.com/?a=b"),
+            ],
+            "CLERK_API_URL is \"https://api.clerk.com/?a=b\"; expected an address without parameters",
+        ),
+        (
+            "budget too small",
+            &[pk, ("CLERK_AUTHZ_API_BUDGET", "9")],
+            "CLERK_AUTHZ_API_BUDGET is \"9\"; expected a number from 10 to 100000",
+        ),
+        (
+            "budget with a unit",
+            &[pk, ("CLERK_AUTHZ_API_BUDGET", "90/s")],
+            "CLERK_AUTHZ_API_BUDGET is \"90/s\"; expected a number from 10 to 100000",
+        ),
+        (
+            "API timeout too short",
+            &[pk, ("CLERK_AUTHZ_API_TIMEOUT", "99ms")],
+            "CLERK_AUTHZ_API_TIMEOUT is \"99ms\"; expected from 100ms to 30s",
+        ),
+        (
+            "API timeout too long",
+            &[pk, ("CLERK_AUTHZ_API_TIMEOUT", "31s")],
+            "CLERK_AUTHZ_API_TIMEOUT is \"31s\"; expected from 100ms to 30s",
+        ),
+        (
+            "budget beside several instances",
+            &[
+                ("CLERK_AUTHZ_INSTANCES", "/nowhere.toml"),
+                ("CLERK_AUTHZ_API_BUDGET", "100"),
+            ],
+            "CLERK_AUTHZ_API_BUDGET is set beside CLERK_AUTHZ_INSTANCES; say it in that file, or leave the file out",
         ),
         (
             "party with a slash",
@@ -323,6 +370,44 @@ fn an_empty_variable_counts_as_not_set() {
 }
 
 #[test]
+fn a_secret_key_opens_the_backend_api_whatever_the_keys_come_from() {
+    let api = |more: &[(&str, &str)]| {
+        let mut variables = vec![("CLERK_PUBLISHABLE_KEY", PK_TEST)];
+        variables.extend(more);
+        load(&variables).expect("good").instances.remove(0).api
+    };
+    assert!(api(&[("CLERK_AUTHZ_API_BUDGET", "50")]).is_none());
+
+    let secret = ("CLERK_SECRET_KEY", "sk_test_abc");
+    for more in [vec![], vec![("CLERK_JWT_KEY", "PEM")]] {
+        let api = api(&[&[secret], &*more].concat()).expect("a key");
+        assert_eq!(api.url.as_str(), "https://api.clerk.com/");
+        assert_eq!(api.budget, 90, "a development key");
+    }
+    let own = api(&[secret, ("CLERK_AUTHZ_API_BUDGET", "50")]);
+    assert_eq!(own.expect("a key").budget, 50);
+}
+
+#[test]
+fn an_instance_whose_api_differs_is_another() {
+    let instance = |more: &[(&str, &str)]| {
+        let mut variables = vec![("CLERK_PUBLISHABLE_KEY", PK_TEST), ("CLERK_JWT_KEY", "PEM")];
+        variables.extend(more);
+        load(&variables).expect("good").instances.remove(0)
+    };
+    let secret = ("CLERK_SECRET_KEY", "sk_test_abc");
+    assert!(instance(&[secret]).same_as(&instance(&[secret])));
+    for other in [
+        vec![],
+        vec![("CLERK_SECRET_KEY", "sk_test_abd")],
+        vec![secret, ("CLERK_AUTHZ_API_BUDGET", "50")],
+        vec![secret, ("CLERK_API_URL", "https://clerk.example.com")],
+    ] {
+        assert!(!instance(&[secret]).same_as(&instance(&other)), "{other:?}");
+    }
+}
+
+#[test]
 fn several_instances_come_from_a_file() {
     let secret = file("sk_live_abc\n");
     let text = format!(
@@ -341,6 +426,9 @@ fn several_instances_come_from_a_file() {
             ..
         }
     ));
+    let api = instances[0].api.as_ref().expect("a secret key");
+    assert_eq!(api.budget, 900, "a production key");
+    assert!(instances[1].api.is_none());
     assert_eq!(instances[1].issuer.as_str(), "https://lab.example.com");
 }
 
@@ -365,6 +453,10 @@ fn a_wrong_instances_file_says_where() {
             "has the issuer of instance \"a\"",
         ),
         (entry(""), "publishable_key is not set"),
+        (
+            entry(&format!("{issuer}\napi_budget = 5")),
+            "instance \"a\": api_budget is 5; expected a number from 10 to 100000",
+        ),
         (
             entry(&format!("{issuer}\nsecret_key_file = \"/nowhere\"")),
             "secret_key_file is \"/nowhere\"",

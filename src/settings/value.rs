@@ -1,6 +1,6 @@
 //! Texts → values with units.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use url::{Host, Url};
 
@@ -36,6 +36,18 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
         return None;
     }
     number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+/// A number within bounds, digits only.
+pub(super) fn count(text: &str, bounds: &RangeInclusive<u32>) -> Option<u32> {
+    let is_number = text.bytes().all(|b| b.is_ascii_digit());
+    let count = is_number.then(|| text.parse().ok()).flatten()?;
+    bounds.contains(&count).then_some(count)
+}
+
+/// Bounds as people read them.
+pub(super) fn shown_bounds(bounds: &RangeInclusive<u32>) -> String {
+    format!("a number from {} to {}", bounds.start(), bounds.end())
 }
 
 /// A list of values between commas; spaces around them do not count.

@@ -58,7 +58,7 @@ pub const VARIABLES: &[Variable] = &[
     secret(
         "CLERK_SECRET_KEY",
         "secret-key-file",
-        "The Clerk instance's secret key; with it the keys come from the Backend API",
+        "The Clerk instance's secret key; with it the keys come from the Backend API, and memberships can be looked up",
     ),
     secret(
         "CLERK_JWT_KEY",
@@ -70,6 +70,18 @@ pub const VARIABLES: &[Variable] = &[
         "api-url",
         Some("https://api.clerk.com"),
         "Where Clerk's Backend API is",
+    ),
+    variable(
+        "CLERK_AUTHZ_API_BUDGET",
+        "api-budget",
+        None,
+        "Requests in ten seconds that this replica may send to the Backend API: Clerk's limit divided by the number of replicas, less a margin; without it 900 for a production key and 90 for a development key",
+    ),
+    variable(
+        "CLERK_AUTHZ_API_TIMEOUT",
+        "api-timeout",
+        Some("3s"),
+        "How long one request to the Backend API may take",
     ),
     variable(
         "CLERK_AUTHORIZED_PARTIES",
@@ -350,12 +362,20 @@ impl Raw {
         seconds: RangeInclusive<u64>,
         problems: &mut Vec<Problem>,
     ) -> Duration {
-        let (least, most) = (
-            Duration::from_secs(*seconds.start()),
-            Duration::from_secs(*seconds.end()),
-        );
+        let [least, most] = [*seconds.start(), *seconds.end()].map(Duration::from_secs);
+        self.duration_within(name, least..=most, problems)
+    }
+
+    /// As [`Self::duration`], with bounds below a second too.
+    pub(super) fn duration_within(
+        &self,
+        name: &str,
+        bounds: RangeInclusive<Duration>,
+        problems: &mut Vec<Problem>,
+    ) -> Duration {
+        let (least, most) = (*bounds.start(), *bounds.end());
         match self.text(name).as_deref().map(value::duration) {
-            Some(Some(duration)) if (least..=most).contains(&duration) => duration,
+            Some(Some(duration)) if bounds.contains(&duration) => duration,
             Some(Some(_)) => {
                 let bounds = format!("from {} to {}", value::shown(least), value::shown(most));
                 problems.push(self.wrong(name, bounds));
@@ -376,6 +396,20 @@ impl Raw {
                 problems.push(self.wrong(name, "a size with a unit, such as \"64MiB\", or 0"));
                 0
             })
+    }
+
+    /// `None` where it is not given, or wrong.
+    pub(super) fn count(
+        &self,
+        name: &str,
+        bounds: RangeInclusive<u32>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<u32> {
+        let count = value::count(&self.text(name)?, &bounds);
+        if count.is_none() {
+            problems.push(self.wrong(name, value::shown_bounds(&bounds)));
+        }
+        count
     }
 
     pub(super) fn address(&self, name: &str, problems: &mut Vec<Problem>) -> SocketAddr {

@@ -73,6 +73,11 @@ catalogue! {
     KEYS_FETCHES_REFUSED = Counter "clerk_authz_keys_fetches_refused" ["instance"], "Look-ups of an unknown kid that caused no fetch because of the cooldown";
     KEYS_IGNORED = Gauge "clerk_authz_keys_ignored" ["instance", "cause"], "Keys of the current document that are not used, by cause";
     KEYS_SNAPSHOT_FAILURES = Counter "clerk_authz_keys_snapshot_failures" ["instance"], "Snapshots of the key set that could not be written";
+    CLERK_REQUESTS = Counter "clerk_authz_clerk_requests" ["instance", "endpoint", "outcome"], "Requests to Clerk's Backend API, by how they ended";
+    CLERK_QUESTIONS_JOINED = Counter "clerk_authz_clerk_questions_joined" ["instance"], "Questions to Clerk's Backend API that an equal one under way answered";
+    CLERK_QUESTIONS_HELD_BACK = Counter "clerk_authz_clerk_questions_held_back" ["instance"], "Questions to Clerk's Backend API that were not sent: over the budget, in a pause that Clerk asked for, or while it fails or refuses the secret key";
+    CLERK_BUDGET_LEFT = Gauge "clerk_authz_clerk_budget_left" ["instance"], "Requests to Clerk's Backend API that the budget allows at this moment";
+    CLERK_BREAKER_OPEN = Gauge "clerk_authz_clerk_breaker_open" ["instance"], "1 while Clerk's Backend API fails so often that it is left alone, else 0";
 }
 
 /// Writes the values of metrics; every value of one metric at once.

@@ -75,7 +75,21 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     (
         "clerk",
         &["identity", "keys", "mirror"],
-        &["reqwest", "secrecy", "thiserror", "url"],
+        &[
+            "fastrand",
+            "futures_util",
+            "httpdate",
+            "reqwest",
+            "secrecy",
+            "serde",
+            "serde_json",
+            "serde_path_to_error",
+            "thiserror",
+            "tokio",
+            "tokio_util",
+            "tracing",
+            "url",
+        ],
     ),
     (
         "door",
@@ -86,6 +100,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "explain",
             "identity",
             "keys",
+            "mirror",
             "reason",
         ],
         &[
@@ -161,6 +176,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "door",
             "identity",
             "keys",
+            "mirror",
             "settings",
             "telemetry",
         ],

@@ -212,13 +212,13 @@ async fn answers(events: &[Event], cache_bytes: u64) -> Vec<String> {
     let owner = tokio::spawn(Arc::clone(&keyring).run(stop.clone()));
     let instance = Configured {
         serial: InstanceSerial::next(),
-        directory: None,
         name: "default".parse().expect("a name"),
         issuer: world.issuer.parse().expect("an issuer"),
         publishable_key: None,
         authorized_parties: Vec::new(),
         audiences: Vec::new(),
         keyring: Arc::clone(&keyring),
+        directory: None,
     };
     let verifier = Verifier::new(
         Instances::new(vec![Arc::new(instance)]).expect("one"),

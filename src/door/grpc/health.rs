@@ -15,13 +15,17 @@ use tonic_health::{
 };
 use tracing::{info, warn};
 
-use crate::{authz::Verifier, identity::InstanceName, keys::Clock};
+use crate::{authz::Verifier, identity::InstanceName, keys::Clock, mirror::Credentials};
 
 /// The service's name for health checks.
 pub const SERVICE_NAME: &str = "clerkauthz.v1.AuthzService";
 /// The name under which the process only says that it lives: serving until it drains, whatever
 /// keys it has. For Kubernetes' liveness probe.
 pub const LIVENESS_NAME: &str = "liveness";
+
+/// The name under which Clerk's Backend API is reported: serving unless Clerk refuses an instance's
+/// secret key. Known only while some instance has one. What needs no Backend API goes on.
+pub const BACKEND_API_NAME: &str = "clerk-backend-api";
 
 /// How often the state is looked at: the delay until a change shows.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -83,6 +87,26 @@ impl HealthReport {
         waiting
     }
 
+    /// Instances whose secret key Clerk refuses; `None` while no instance has one.
+    fn backend_apis(&self) -> Option<Vec<InstanceName>> {
+        let instances = self.verifier.instances();
+        let mut directories = instances
+            .all()
+            .iter()
+            .filter_map(|instance| Some((&instance.name, instance.directory.as_ref()?)))
+            .peekable();
+        directories.peek()?;
+        let refused = directories
+            .filter(|(_, directory)| directory.credentials() == Credentials::Refused)
+            .map(|(name, _)| name.clone());
+        Some(refused.collect())
+    }
+
+    /// Instances whose secret key Clerk refuses.
+    pub fn credentials_refused(&self) -> Vec<InstanceName> {
+        self.backend_apis().unwrap_or_default()
+    }
+
     /// Whether the service is draining.
     pub fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
@@ -90,16 +114,20 @@ impl HealthReport {
 
     /// Reports until `stop`.
     pub(super) async fn run(&self, stop: CancellationToken) {
-        let mut last = None;
+        let mut last: Option<Seen> = None;
         loop {
-            let waiting = self.waiting_for();
-            let draining = self.is_draining();
-            if last.as_ref() != Some(&(waiting.clone(), draining)) {
-                let serving = waiting.is_empty() && !draining;
-                log_change(&waiting, draining);
-                self.report(serving, !draining).await;
-                last = Some((waiting, draining));
+            let seen = self.look();
+            if last.as_ref() != Some(&seen) {
+                let changed = last.as_ref().is_none_or(|last| {
+                    (&last.waiting, last.draining) != (&seen.waiting, seen.draining)
+                });
+                if changed {
+                    log_change(&seen.waiting, seen.draining);
+                }
+                self.report(&seen).await;
             }
+            let draining = seen.draining;
+            last = Some(seen);
             tokio::select! {
                 () = sleep(INTERVAL) => {}
                 () = self.draining.cancelled(), if !draining => {}
@@ -108,7 +136,15 @@ impl HealthReport {
         }
     }
 
-    async fn report(&self, serving: bool, living: bool) {
+    fn look(&self) -> Seen {
+        Seen {
+            waiting: self.waiting_for(),
+            refused: self.backend_apis(),
+            draining: self.is_draining(),
+        }
+    }
+
+    async fn report(&self, seen: &Seen) {
         let status = |good| {
             if good {
                 ServingStatus::Serving
@@ -116,21 +152,45 @@ impl HealthReport {
                 ServingStatus::NotServing
             }
         };
-        for name in ["", SERVICE_NAME] {
-            self.reporter
-                .set_service_status(name, status(serving))
-                .await;
+        let living = !seen.draining;
+        let serving = living && seen.waiting.is_empty();
+        for (name, good) in [
+            ("", serving),
+            (SERVICE_NAME, serving),
+            (LIVENESS_NAME, living),
+        ] {
+            self.reporter.set_service_status(name, status(good)).await;
         }
-        self.reporter
-            .set_service_status(LIVENESS_NAME, status(living))
-            .await;
+        match &seen.refused {
+            Some(refused) => {
+                let good = living && refused.is_empty();
+                self.reporter
+                    .set_service_status(BACKEND_API_NAME, status(good))
+                    .await;
+            }
+            None => {
+                self.reporter
+                    .clone()
+                    .clear_service_status(BACKEND_API_NAME)
+                    .await
+            }
+        }
     }
 
     /// To be called before the door opens, so that nobody sees a status that is not known yet.
     pub async fn start(&self) {
-        let serving = self.waiting_for().is_empty();
-        self.report(serving, true).await;
+        self.report(&self.look()).await;
     }
+}
+
+/// What is reported.
+#[derive(PartialEq, Eq)]
+struct Seen {
+    /// Instances without usable keys.
+    waiting: Vec<InstanceName>,
+    /// Instances whose secret key Clerk refuses; `None` while no instance has one.
+    refused: Option<Vec<InstanceName>>,
+    draining: bool,
 }
 
 fn log_change(waiting: &[InstanceName], draining: bool) {

@@ -1,0 +1,246 @@
+//! What is asked of the Backend API.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use reqwest::Url;
+use secrecy::SecretString;
+
+use super::{
+    answer::Fault,
+    budget::Share,
+    coalesce::{Coalescer, Errand},
+    gate::{Endpoint, REFUSED_PAUSE},
+    model::{self, ClerkMembership, ClerkOrganization, ClerkRole, Page, Unreadable},
+    sender::Sender,
+    transport::InsecureUrl,
+};
+use crate::{
+    identity::{InstanceName, OrganizationId, OrganizationSlug, Texts, UserId},
+    keys::Clock,
+    mirror::{
+        Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats,
+        MembershipAnswer, OrganizationRecord,
+    },
+};
+
+/// The most roles that one request brings; Clerk's own limit.
+const PAGE: usize = 500;
+/// Pages of roles that are looked through; an instance has a handful of roles.
+const MAX_PAGES: usize = 4;
+
+/// How one instance's Backend API is asked.
+#[derive(Clone, Debug)]
+pub struct ApiOptions {
+    /// Whose it is; for logs.
+    pub instance: InstanceName,
+    /// Its address, without `/v1`.
+    pub url: Url,
+    /// Sent in the header and nowhere else.
+    pub secret_key: SecretString,
+    /// Requests in ten seconds, at least 1.
+    pub budget: u32,
+    /// How long one request may take.
+    pub timeout: Duration,
+}
+
+/// One instance's Backend API. Its budget, its circuit breaker and what is known of its secret key
+/// are shared by all clones.
+#[derive(Clone)]
+pub struct BackendApi {
+    sender: Arc<Sender>,
+    share: Share,
+    questions: Arc<Questions>,
+}
+
+struct Questions {
+    memberships: Coalescer<(OrganizationId, UserId), Answered<MembershipAnswer>>,
+    by_slug: Coalescer<OrganizationSlug, Answered<Option<OrganizationRecord>>>,
+    roles: Coalescer<Box<str>, Answered<Option<Texts>>>,
+}
+
+impl BackendApi {
+    /// Opens no connection yet. Fails for an address or a key that must not be used.
+    pub fn new(options: ApiOptions, clock: Clock) -> Result<Self, InsecureUrl> {
+        Ok(Self {
+            sender: Arc::new(Sender::new(options, clock)?),
+            share: Share::Check,
+            questions: Arc::new(Questions::new()),
+        })
+    }
+
+    /// The same API for work that nobody waits for: it takes of the budget only what is above the
+    /// reserve for checks. Its questions are joined with each other only, since a check must not
+    /// wait as long as they do.
+    pub fn in_background(&self) -> Self {
+        Self {
+            sender: Arc::clone(&self.sender),
+            share: Share::Background,
+            questions: Arc::new(Questions::new()),
+        }
+    }
+}
+
+impl Questions {
+    fn new() -> Self {
+        Self {
+            memberships: Coalescer::new(),
+            by_slug: Coalescer::new(),
+            roles: Coalescer::new(),
+        }
+    }
+}
+
+impl fmt::Debug for BackendApi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackendApi")
+            .field("share", &self.share)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Directory for BackendApi {
+    fn membership<'a>(
+        &'a self,
+        organization: &'a OrganizationId,
+        user: &'a UserId,
+        ask: Ask,
+    ) -> Asking<'a, MembershipAnswer> {
+        let key = (organization.clone(), user.clone());
+        let (sender, share) = (Arc::clone(&self.sender), self.share);
+        let asked = key.clone();
+        Box::pin(
+            self.questions
+                .memberships
+                .ask(key, ask, move |errand| async move {
+                    let as_of = sender.now();
+                    find_membership(&sender, share, (&asked.0, &asked.1), &errand)
+                        .await
+                        .map(|value| Answered { value, as_of })
+                }),
+        )
+    }
+
+    fn organization_by_slug<'a>(
+        &'a self,
+        slug: &'a OrganizationSlug,
+        ask: Ask,
+    ) -> Asking<'a, Option<OrganizationRecord>> {
+        let (sender, share) = (Arc::clone(&self.sender), self.share);
+        let asked = slug.clone();
+        Box::pin(
+            self.questions
+                .by_slug
+                .ask(slug.clone(), ask, move |errand| async move {
+                    let as_of = sender.now();
+                    find_organization(&sender, share, &asked, &errand)
+                        .await
+                        .map(|value| Answered { value, as_of })
+                }),
+        )
+    }
+
+    fn role_permissions<'a>(&'a self, role: &'a str, ask: Ask) -> Asking<'a, Option<Texts>> {
+        let (sender, share) = (Arc::clone(&self.sender), self.share);
+        let asked: Box<str> = role.into();
+        Box::pin(
+            self.questions
+                .roles
+                .ask(role.into(), ask, move |errand| async move {
+                    let as_of = sender.now();
+                    find_role(&sender, share, &asked, &errand)
+                        .await
+                        .map(|value| Answered { value, as_of })
+                }),
+        )
+    }
+
+    fn credentials(&self) -> Credentials {
+        self.sender.credentials()
+    }
+
+    fn stats(&self) -> DirectoryStats {
+        DirectoryStats {
+            joined: self.questions.memberships.joined()
+                + self.questions.by_slug.joined()
+                + self.questions.roles.joined(),
+            ..self.sender.stats()
+        }
+    }
+}
+
+async fn find_membership(
+    sender: &Sender,
+    share: Share,
+    (organization, user): (&OrganizationId, &UserId),
+    errand: &Errand,
+) -> Result<MembershipAnswer, DirectoryError> {
+    let segments = ["organizations", organization.as_str(), "memberships"];
+    let parameters = [("user_id", user.as_str()), ("limit", "1")];
+    let url = sender.url(&segments, &parameters);
+    let page: Option<Page<ClerkMembership>> = sender
+        .get(Endpoint::OrganizationMemberships, share, url, errand)
+        .await?;
+    let Some(page) = page else {
+        return Ok(MembershipAnswer::NoOrganization);
+    };
+    match page.data.into_iter().next() {
+        None => Ok(MembershipAnswer::NotAMember),
+        Some(membership) => membership
+            .of(organization, user)
+            .map(MembershipAnswer::Member)
+            .map_err(unusable),
+    }
+}
+
+async fn find_organization(
+    sender: &Sender,
+    share: Share,
+    slug: &OrganizationSlug,
+    errand: &Errand,
+) -> Result<Option<OrganizationRecord>, DirectoryError> {
+    let url = sender.url(&["organizations", slug.as_str()], &[]);
+    let found: Option<ClerkOrganization> = sender
+        .get(Endpoint::Organization, share, url, errand)
+        .await?;
+    found
+        .map(|organization| organization.with_slug(slug))
+        .transpose()
+        .map_err(unusable)
+}
+
+async fn find_role(
+    sender: &Sender,
+    share: Share,
+    role: &str,
+    errand: &Errand,
+) -> Result<Option<Texts>, DirectoryError> {
+    for page in 0..MAX_PAGES {
+        let (limit, offset) = (PAGE.to_string(), (page * PAGE).to_string());
+        // It narrows by a part of the name or of the key.
+        let parameters = [
+            ("query", model::bare(role)),
+            ("limit", &limit),
+            ("offset", &offset),
+        ];
+        let url = sender.url(&["organization_roles"], &parameters);
+        let roles: Option<Page<ClerkRole>> = sender
+            .get(Endpoint::OrganizationRoles, share, url, errand)
+            .await?;
+        let Some(Page { data }) = roles else {
+            let cause = "answered that there is no list of roles".to_owned();
+            return Err(Fault::Unusable(cause).into_error(REFUSED_PAUSE));
+        };
+        if let Some(found) = data.iter().find(|each| each.has_key(role)) {
+            return Ok(Some(found.permissions()));
+        }
+        if data.len() < PAGE {
+            return Ok(None);
+        }
+    }
+    let cause = format!("has more than {} roles that are alike", PAGE * MAX_PAGES);
+    Err(Fault::Unusable(cause).into_error(REFUSED_PAUSE))
+}
+
+fn unusable(unreadable: Unreadable) -> DirectoryError {
+    Fault::from(unreadable).into_error(REFUSED_PAUSE)
+}

@@ -1,0 +1,326 @@
+//! Clerk's JSON as far as it is used. Unknown members are ignored; a member of a wrong type is an
+//! error that names the member and holds nothing of the body.
+
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::{
+    identity::{OrganizationId, OrganizationSlug, Texts, Timestamp, UserId},
+    mirror::{Membership, OrganizationRecord, Standing},
+};
+
+/// What may be asked for.
+pub(super) trait Asked: DeserializeOwned {
+    /// Whether it says that there is no such thing.
+    fn is_nothing(&self) -> bool;
+}
+
+impl<T> Asked for Page<T>
+where
+    Self: DeserializeOwned,
+{
+    fn is_nothing(&self) -> bool {
+        self.data.is_empty()
+    }
+}
+
+impl Asked for ClerkOrganization {
+    fn is_nothing(&self) -> bool {
+        false
+    }
+}
+
+/// A list.
+#[derive(Deserialize)]
+pub(super) struct Page<T> {
+    pub data: Vec<T>,
+}
+
+/// `OrganizationMembership`.
+#[derive(Deserialize)]
+pub(super) struct ClerkMembership {
+    role: Box<str>,
+    permissions: Option<Vec<Box<str>>>,
+    organization: ClerkOrganization,
+    public_user_data: ClerkPublicUserData,
+    updated_at: i64,
+}
+
+/// `OrganizationMembershipPublicUserData`.
+#[derive(Deserialize)]
+struct ClerkPublicUserData {
+    user_id: Box<str>,
+    banned: Option<bool>,
+    deprovisioned: Option<bool>,
+}
+
+/// `Organization`.
+#[derive(Deserialize)]
+pub(super) struct ClerkOrganization {
+    id: Box<str>,
+    slug: Option<Box<str>>,
+}
+
+/// `Role`.
+#[derive(Deserialize)]
+pub(super) struct ClerkRole {
+    key: Box<str>,
+    permissions: Option<Vec<ClerkPermission>>,
+}
+
+/// `Permission`.
+#[derive(Deserialize)]
+struct ClerkPermission {
+    key: Box<str>,
+}
+
+/// `ClerkErrors`: what Clerk answers in place of what was asked for.
+#[derive(Deserialize)]
+pub(super) struct ClerkErrors {
+    errors: Vec<ClerkError>,
+    clerk_trace_id: Option<Box<str>>,
+}
+
+#[derive(Deserialize)]
+struct ClerkError {
+    code: Box<str>,
+}
+
+/// Why an answer cannot be used.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// Not JSON, or cut off: what a broken proxy sends.
+    NotJson,
+    /// JSON that is not what was asked for; says which member, never its value.
+    Member(String),
+}
+
+/// Reads what was asked for.
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Unreadable> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        if !error.inner().is_data() {
+            return Unreadable::NotJson;
+        }
+        let member = error.path().to_string();
+        // serde's text would quote the value, but for a member that is not there.
+        let text = error.inner().to_string();
+        let missing = text
+            .strip_prefix("missing field `")
+            .and_then(|rest| rest.split_once('`'));
+        Unreadable::Member(match missing {
+            Some((field, _)) if member == "." => format!("{field} is missing"),
+            Some((field, _)) => format!("{member}.{field} is missing"),
+            None if member == "." => "it is of another type".to_owned(),
+            None => format!("{member} is of another type"),
+        })
+    })?;
+    json.end().map_err(|_| Unreadable::NotJson)?;
+    Ok(value)
+}
+
+impl ClerkMembership {
+    /// As the answer to who `user` is in `organization`; an error when it is about somebody else.
+    pub(super) fn of(
+        self,
+        organization: &OrganizationId,
+        user: &UserId,
+    ) -> Result<Membership, Unreadable> {
+        if *self.organization.id != *organization.as_str() {
+            return Err(somebody_else("data[0].organization.id"));
+        }
+        if *self.public_user_data.user_id != *user.as_str() {
+            return Err(somebody_else("data[0].public_user_data.user_id"));
+        }
+        let role = with_one_prefix(&self.role)
+            .ok_or_else(|| Unreadable::Member("data[0].role is empty".to_owned()))?;
+        let standing = match &self.public_user_data {
+            data if data.banned == Some(true) => Standing::Banned,
+            data if data.deprovisioned == Some(true) => Standing::Deprovisioned,
+            _ => Standing::Good,
+        };
+        Ok(Membership {
+            organization: OrganizationRecord {
+                id: organization.clone(),
+                slug: self.organization.slug(),
+            },
+            user_id: user.clone(),
+            role,
+            permissions: self
+                .permissions
+                .iter()
+                .flatten()
+                .filter_map(|permission| with_one_prefix(permission))
+                .collect(),
+            standing,
+            updated_at: Timestamp::from_unix_millis(self.updated_at),
+        })
+    }
+}
+
+impl ClerkOrganization {
+    /// As the answer to who has `slug` now; an error when it is another one, such as one whose id
+    /// is what was taken for a slug.
+    pub(super) fn with_slug(
+        self,
+        slug: &OrganizationSlug,
+    ) -> Result<OrganizationRecord, Unreadable> {
+        if self.slug.as_deref() != Some(slug.as_str()) {
+            return Err(somebody_else("slug"));
+        }
+        let id = OrganizationId::try_from(self.id)
+            .map_err(|_| Unreadable::Member("id is not an organization's id".to_owned()))?;
+        Ok(OrganizationRecord {
+            id,
+            slug: Some(slug.clone()),
+        })
+    }
+
+    /// A slug that is none by our rules leads nowhere, so there is none.
+    fn slug(&self) -> Option<OrganizationSlug> {
+        self.slug.as_ref()?.parse().ok()
+    }
+}
+
+impl ClerkRole {
+    pub(super) fn has_key(&self, role: &str) -> bool {
+        with_one_prefix(&self.key).as_deref() == Some(role)
+    }
+
+    pub(super) fn permissions(&self) -> Texts {
+        self.permissions
+            .iter()
+            .flatten()
+            .filter_map(|permission| with_one_prefix(&permission.key))
+            .collect()
+    }
+}
+
+impl ClerkErrors {
+    /// Whether the first error that has `test` is there.
+    pub(super) fn has(&self, test: impl Fn(&str) -> bool) -> bool {
+        self.errors.iter().any(|error| test(&error.code))
+    }
+
+    /// The code of the first error, where it looks like one: nothing else of a body is shown.
+    pub(super) fn code(&self) -> Option<&str> {
+        let is_code = |text: &&str| {
+            (1..=64).contains(&text.len())
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        };
+        self.errors
+            .first()
+            .map(|error| &*error.code)
+            .filter(is_code)
+    }
+
+    pub(super) fn trace_id(&self) -> Option<&str> {
+        self.clerk_trace_id.as_deref()
+    }
+}
+
+fn somebody_else(member: &str) -> Unreadable {
+    Unreadable::Member(format!("{member} is not what was asked about"))
+}
+
+/// With exactly one `org:`; `None` when there is nothing behind it.
+fn with_one_prefix(key: &str) -> Option<Box<str>> {
+    let name = key.trim_start_matches("org:");
+    (!name.is_empty()).then(|| format!("org:{name}").into())
+}
+
+/// The part of a key behind `org:`.
+pub(super) fn bare(key: &str) -> &str {
+    key.strip_prefix("org:").unwrap_or(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn membership(body: &str) -> Result<Membership, Unreadable> {
+        let page: Page<ClerkMembership> = read(body.as_bytes())?;
+        let first = page.data.into_iter().next().expect("one");
+        first.of(
+            &"org_1".parse().expect("id"),
+            &"user_1".parse().expect("id"),
+        )
+    }
+
+    const GOOD: &str = r#"{"data":[{"id":"orgmem_1","role":"org:org:admin","permissions":["docs:read",
+        "org:sys_memberships:read"],"organization":{"id":"org_1","slug":null,"new":[1]},
+        "public_user_data":{"user_id":"user_1","banned":null},"updated_at":7,"more":{}}],"total_count":1}"#;
+
+    #[test]
+    fn what_is_used_is_read_and_the_rest_ignored() {
+        let found = membership(GOOD).expect("good");
+
+        assert_eq!(&*found.role, "org:admin");
+        assert!(found.permissions.contains("org:docs:read"));
+        assert!(found.permissions.contains("org:sys_memberships:read"));
+        assert_eq!(found.standing, Standing::Good);
+        assert_eq!(found.organization.slug, None);
+        assert_eq!(found.updated_at, Timestamp::from_unix_millis(7));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_never_quoted() {
+        for (from, to, expected) in [
+            (
+                r#""org:org:admin""#,
+                "12345",
+                "data[0].role is of another type",
+            ),
+            (
+                r#""docs:read""#,
+                "12345",
+                "data[0].permissions[0] is of another type",
+            ),
+            (
+                r#"{"id":"org_1","#,
+                "{",
+                "data[0].organization.id is missing",
+            ),
+            (r#"{"data":"#, r#"{"list":"#, "data is missing"),
+            (
+                r#""banned":null"#,
+                r#""banned":"12345""#,
+                "data[0].public_user_data.banned is of another type",
+            ),
+            (
+                r#""org_1""#,
+                r#""org_12345""#,
+                "data[0].organization.id is not what was asked about",
+            ),
+            (
+                r#""user_1""#,
+                r#""user_12345""#,
+                "data[0].public_user_data.user_id is not what was asked about",
+            ),
+            (r#""org:org:admin""#, r#""org:""#, "data[0].role is empty"),
+            (
+                r#""updated_at":7"#,
+                r#""updated_at":7.12345"#,
+                "data[0].updated_at is of another type",
+            ),
+        ] {
+            assert!(GOOD.contains(from), "{from}");
+            let error = membership(&GOOD.replace(from, to)).expect_err(expected);
+            assert_eq!(error, Unreadable::Member(expected.to_owned()));
+        }
+        for body in ["", "<html>", "{\"data\":[", "{\"data\":[]} x"] {
+            let read = read::<Page<ClerkRole>>(body.as_bytes());
+            assert_eq!(read.err(), Some(Unreadable::NotJson), "{body}");
+        }
+    }
+
+    #[test]
+    fn who_may_not_act_is_told_apart() {
+        for (member, standing) in [
+            ("banned", Standing::Banned),
+            ("deprovisioned", Standing::Deprovisioned),
+        ] {
+            let body = GOOD.replace(r#""banned":null"#, &format!("\"{member}\":true"));
+            assert_eq!(membership(&body).expect("good").standing, standing);
+        }
+    }
+}
