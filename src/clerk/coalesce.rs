@@ -9,16 +9,22 @@ use std::{
     hash::Hash,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+// Unit tests run this very code under shuttle, which decides at each lock who goes on.
+#[cfg(not(test))]
+use std::sync::{Mutex, MutexGuard};
+
 use futures_util::{
     FutureExt,
     future::{Shared, WeakShared},
 };
+#[cfg(test)]
+use shuttle::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -264,3 +270,6 @@ impl<K, T> Lines<K, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;
