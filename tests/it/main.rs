@@ -5,6 +5,7 @@
 
 mod advisories;
 mod bad_input;
+mod check_org_permission;
 mod clerk_client;
 mod emulator;
 mod health;
