@@ -5,6 +5,7 @@
 
 mod advisories;
 mod bad_input;
+mod clerk_api;
 mod emulator;
 mod health;
 mod instances;
