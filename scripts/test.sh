@@ -34,7 +34,7 @@ suite "unit tests" cargo test --locked --lib
 suite "through the doors, oracle, advisories" cargo test --locked --test it
 # Once more by itself, so that it shows which operations are covered.
 suite "the offline Clerk by Clerk's schemas" \
-  cargo test --locked --test it clerk_api::every_operation -- --nocapture
+  cargo test --locked --test it clerk_api::schema::every_operation -- --nocapture
 suite "examples in the documentation" cargo test --locked --doc
 suite "without the offline Clerk" cargo test --locked --no-default-features --lib
 cargo build --locked --quiet || exit 1
