@@ -107,6 +107,8 @@ pub(super) struct Tables {
     pub(super) sessions: Table<Session>,
     /// The session that a user signed in with last.
     signed_in: BTreeMap<String, String>,
+    /// Whose an address, a number, a name or a foreign id is; see `users::identifiers`.
+    identifiers: BTreeMap<(&'static str, String), String>,
 }
 
 /// Who lives in an instance now.

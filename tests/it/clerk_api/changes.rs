@@ -217,6 +217,40 @@ async fn every_change_raises_updated_at_even_within_one_millisecond() {
     api.clerk.stop().await;
 }
 
+#[tokio::test]
+async fn an_identifier_is_one_users_until_it_is_given_up() {
+    let api = Api::start().await;
+    let people = api.directory();
+    let named = |name: &str| {
+        let name = Some(name.to_owned());
+        move |user: &mut User| user.username = name
+    };
+    people.change_user("user_bob", named("bob")).expect("free");
+    let taken = people.change_user("user_alice", named("bob"));
+    assert!(matches!(
+        taken,
+        Err(Refused::Taken {
+            parameter: "username",
+            ..
+        })
+    ));
+    people
+        .change_user("user_bob", named("bob"))
+        .expect("it is his");
+    people
+        .change_user("user_bob", named("robert"))
+        .expect("free");
+    people
+        .change_user("user_alice", named("bob"))
+        .expect("given up");
+
+    let again = || User::with_email("Alice@example.com");
+    assert!(people.create_user(again()).is_err(), "of any case");
+    people.delete_user("user_alice").expect("deleted");
+    people.create_user(again()).expect("free");
+    api.clerk.stop().await;
+}
+
 /// Clerk's Python client still asks for the version before.
 #[tokio::test]
 async fn updates_of_an_older_version_take_metadata() {
