@@ -32,13 +32,19 @@ suite() { # NAME, COMMAND…
 suite "unit tests" cargo test --locked --lib
 # The oracle is one of these: it asks Clerk's own SDK, and fails where that is not installed.
 suite "through the doors, oracle, advisories" cargo test --locked --test it
+# Once more by itself, so that it shows which operations are covered.
+suite "the offline Clerk by Clerk's schemas" \
+  cargo test --locked --test it clerk_api::schema::every_operation -- --nocapture
 suite "examples in the documentation" cargo test --locked --doc
 suite "without the offline Clerk" cargo test --locked --no-default-features --lib
 cargo build --locked --quiet || exit 1
 if [ -x .venv/bin/python ]; then
   suite "other languages" .venv/bin/python tests/languages/run.py target/debug/clerk-authz
+  suite "Clerk's own clients" .venv/bin/python tests/strangers/run.py target/debug/clerk-authz
 else
-  summary+=("skipped  other languages: Python 3 is missing; install python3 and python3-venv, then \`make setup\`")
+  for name in "other languages" "Clerk's own clients"; do
+    summary+=("skipped  $name: Python 3 is missing; install python3 and python3-venv, then \`make setup\`")
+  done
   [ "${CI:-}" = true ] && failed=1
 fi
 

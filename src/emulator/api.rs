@@ -1,5 +1,5 @@
 //! Clerk's Backend API, as far as the offline Clerk has it: one table of operations, and one way
-//! through which each request goes. docs/emulator.md has the same table; a test compares them.
+//! through which each request goes. docs/emulator.md has it as a table, and a test compares them.
 
 mod faulty;
 mod form;
@@ -13,6 +13,7 @@ mod problem;
 mod query;
 mod roles;
 mod sessions;
+mod user_form;
 mod users;
 
 use std::sync::Arc;
@@ -55,6 +56,31 @@ struct Call<'a> {
     path: Vec<(String, String)>,
     query: Query,
     form: Form,
+    version: Version,
+}
+
+/// Which version of the API was asked for, as far as it matters here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Version {
+    /// Updates take metadata, and replace it whole.
+    MetadataInUpdates,
+    /// Metadata has operations of its own.
+    MetadataApart,
+}
+
+/// The first version whose updates take no metadata.
+const METADATA_APART_SINCE: &str = "2026-05-12";
+
+impl Version {
+    /// Without the header the newest.
+    fn of(headers: &HeaderMap) -> Self {
+        let given = headers.get("clerk-api-version");
+        // Versions are dates, which order as texts do.
+        match given.and_then(|value| value.to_str().ok()) {
+            Some(version) if version < METADATA_APART_SINCE => Self::MetadataInUpdates,
+            _ => Self::MetadataApart,
+        }
+    }
 }
 
 impl Call<'_> {
@@ -158,6 +184,7 @@ async fn serve(
             path,
             query: Query::read(uri),
             form,
+            version: Version::of(headers),
         };
         match (operation.run)(&mut call) {
             Ok(value) => Json(value).into_response(),

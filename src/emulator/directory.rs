@@ -1,7 +1,7 @@
 //! Who lives in an instance now: what the world's file says, and every change since.
 //!
 //! The API, the control addresses and tests in this process all change it through the methods here,
-//! and these through the three of [`table::Table`]. The lock is held only for a moment, never
+//! and these through the three of `table::Table`. The lock is held only for a moment, never
 //! across I/O.
 
 mod entities;
@@ -107,6 +107,8 @@ pub(super) struct Tables {
     pub(super) sessions: Table<Session>,
     /// The session that a user signed in with last.
     signed_in: BTreeMap<String, String>,
+    /// Whose an address, a number, a name or a foreign id is; see `users::identifiers`.
+    identifiers: BTreeMap<(&'static str, String), String>,
 }
 
 /// Who lives in an instance now.

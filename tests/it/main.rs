@@ -6,7 +6,9 @@
 mod advisories;
 mod bad_input;
 mod check_org_permission;
+mod clerk_api;
 mod clerk_client;
+
 mod emulator;
 mod health;
 mod instances;

@@ -4,10 +4,11 @@ use axum::http::Method;
 use serde_json::json;
 
 use super::{
-    Answer, Call, Operation, Problem,
-    form::{Form, deleted, merge},
+    Answer, Call, Operation, Problem, Version,
+    form::{Edit, Form, deleted, merge},
     lists::{Key, paged, sort},
     objects, operation,
+    query::Choice,
 };
 use crate::emulator::{
     Endpoint,
@@ -56,10 +57,13 @@ fn list(call: &mut Call<'_>) -> Answer {
         let organizations = tables.organizations.iter();
         let mut organizations: Vec<&Organization> = organizations
             .filter(|organization| {
-                let members = tables.members_of(&organization.id);
-                let members: Vec<&str> = members.iter().map(String::as_str).collect();
+                let has_members = || {
+                    let members = tables.members_of(&organization.id);
+                    let members: Vec<&str> = members.iter().map(String::as_str).collect();
+                    users.accepts_any(&members)
+                };
                 ids.accepts(&organization.id)
-                    && users.accepts_any(&members)
+                    && (users == Choice::default() || has_members())
                     && part.as_deref().is_none_or(|part| {
                         organization.id.to_lowercase() == part
                             || organization.name.to_lowercase().contains(part)
@@ -130,6 +134,13 @@ fn update(call: &mut Call<'_>) -> Answer {
     let max = max_memberships(form)?;
     let admin_delete = form.flag("admin_delete_enabled")?;
     let created_at = form.time("created_at")?;
+    let (public, private) = match call.version {
+        Version::MetadataApart => (Edit::Keep, Edit::Keep),
+        Version::MetadataInUpdates => (
+            form.metadata("public_metadata")?,
+            form.metadata("private_metadata")?,
+        ),
+    };
     form.ignore(&["role_set_key"]);
     form.finish()?;
     let id = call.id("organization_id");
@@ -138,6 +149,8 @@ fn update(call: &mut Call<'_>) -> Answer {
         slug.apply_to(&mut organization.slug);
         admin_delete.apply_to(&mut organization.admin_delete);
         created_at.apply_to(&mut organization.stamp.created_at);
+        public.apply_to(&mut organization.public_metadata);
+        private.apply_to(&mut organization.private_metadata);
         if let Some(max) = max {
             organization.max_allowed_memberships = max;
         }

@@ -15,7 +15,7 @@ impl Directory {
         let mut tables = Tables::default();
         tables.seed_roles(seed, now);
         for user in &seed.users {
-            tables.users.insert(seeded_user(user, now), now);
+            tables.insert_user(seeded_user(user, now), now);
         }
         for organization in &seed.organizations {
             tables

@@ -55,17 +55,22 @@ impl Directory {
                 }
             }
             tables.check_unique(&user)?;
-            Ok(tables.users.insert(user, now))
+            Ok(tables.insert_user(user, now))
         })
     }
 
     /// Changes a user; the id stays.
     pub fn change_user(&self, id: &str, change: impl FnOnce(&mut User)) -> Result<User, Refused> {
         self.change(|tables, now| {
-            let mut user = tables.users.get(id).cloned().ok_or(not_found("user", id))?;
+            let old = tables.users.get(id).cloned().ok_or(not_found("user", id))?;
+            let mut user = old.clone();
             change(&mut user);
             user.id = id.to_owned();
             tables.check_unique(&user)?;
+            tables.free_identifiers(&old);
+            for identifier in identifiers(&user) {
+                tables.identifiers.insert(identifier, id.to_owned());
+            }
             let changed = tables.users.update(id, now, |row| *row = user);
             changed.ok_or(not_found("user", id))
         })
@@ -75,6 +80,7 @@ impl Directory {
     pub fn delete_user(&self, id: &str) -> Result<User, Refused> {
         self.change(|tables, _| {
             let user = tables.users.remove(id).ok_or(not_found("user", id))?;
+            tables.free_identifiers(&user);
             for key in tables.memberships_of(id) {
                 tables.memberships.remove(&key);
             }
@@ -122,30 +128,30 @@ impl Directory {
 }
 
 impl Tables {
+    /// That nobody else has what must be unique.
     fn check_unique(&self, user: &User) -> Result<(), Refused> {
-        let taken = |parameter, value: &str| {
-            let value = value.to_owned();
-            Err(Refused::Taken { parameter, value })
-        };
-        for other in self.users.iter().filter(|other| other.id != user.id) {
-            if let Some(id) = user.external_id.as_deref()
-                && other.external_id.as_deref() == Some(id)
-            {
-                return taken("external_id", id);
-            }
-            if let Some(name) = user.username.as_deref()
-                && other.username.as_deref() == Some(name)
-            {
-                return taken("username", name);
-            }
-            if let Some(email) = shared(&user.emails, &other.emails) {
-                return taken("email_address", email);
-            }
-            if let Some(phone) = shared(&user.phones, &other.phones) {
-                return taken("phone_number", phone);
+        for identifier in identifiers(user) {
+            let owner = self.identifiers.get(&identifier);
+            if owner.is_some_and(|owner| *owner != user.id) {
+                let (parameter, value) = identifier;
+                return Err(Refused::Taken { parameter, value });
             }
         }
         Ok(())
+    }
+
+    /// A new user, whose identifiers are its own from now on.
+    pub(super) fn insert_user(&mut self, user: User, now: i64) -> User {
+        for identifier in identifiers(&user) {
+            self.identifiers.insert(identifier, user.id.clone());
+        }
+        self.users.insert(user, now)
+    }
+
+    fn free_identifiers(&mut self, user: &User) {
+        for identifier in identifiers(user) {
+            self.identifiers.remove(&identifier);
+        }
     }
 
     pub(super) fn sessions_of(&self, user: &str) -> Vec<Session> {
@@ -164,14 +170,15 @@ impl Tables {
     }
 }
 
-/// The first of these that stands in those.
-fn shared<'a>(these: &'a [Contact], those: &[Contact]) -> Option<&'a str> {
-    these
-        .iter()
-        .find(|this| {
-            those
-                .iter()
-                .any(|that| this.value.eq_ignore_ascii_case(&that.value))
-        })
-        .map(|this| &*this.value)
+/// What only one user can have: the parameter that says it, and its value.
+fn identifiers(user: &User) -> Vec<(&'static str, String)> {
+    let values = |contacts: &[Contact], parameter: &'static str| {
+        let values = contacts.iter().map(|contact| contact.value.to_lowercase());
+        values.map(|value| (parameter, value)).collect::<Vec<_>>()
+    };
+    let mut all = values(&user.emails, "email_address");
+    all.extend(values(&user.phones, "phone_number"));
+    all.extend(user.username.clone().map(|name| ("username", name)));
+    all.extend(user.external_id.clone().map(|id| ("external_id", id)));
+    all
 }

@@ -1,0 +1,91 @@
+"""Cuts the part of Clerk's OpenAPI file that tests/it/clerk_api.rs holds the offline Clerk to.
+
+    pip install pyyaml
+    python3 scripts/cut-clerk-openapi.py bapi/2026-05-12.yml > tests/it/clerk-openapi/bapi.json
+
+The file is that of https://github.com/clerk/openapi-specs. Of each operation below it keeps
+parameters, body and answers, with the schemas that these name; it leaves out prose and examples.
+The same file gives the same text.
+"""
+
+import json
+import sys
+
+import yaml
+
+OPERATIONS = """
+GetJWKS
+GetUserList CreateUser GetUsersCount GetUser UpdateUser DeleteUser
+BanUser UnbanUser LockUser UnlockUser UpdateUserMetadata ReplaceUserMetadata
+ListOrganizations CreateOrganization GetOrganization UpdateOrganization DeleteOrganization
+MergeOrganizationMetadata ReplaceOrganizationMetadata
+ListOrganizationMemberships CreateOrganizationMembership UpdateOrganizationMembership
+DeleteOrganizationMembership UpdateOrganizationMembershipMetadata
+UsersGetOrganizationMemberships InstanceGetOrganizationMemberships
+ListOrganizationRoles CreateOrganizationRole GetOrganizationRole UpdateOrganizationRole
+DeleteOrganizationRole AssignPermissionToOrganizationRole RemovePermissionFromOrganizationRole
+ListOrganizationPermissions CreateOrganizationPermission GetOrganizationPermission
+UpdateOrganizationPermission DeleteOrganizationPermission
+GetSessionList createSession GetSession RevokeSession CreateSessionToken
+CreateSessionTokenFromTemplate
+""".split()
+KEPT = ("operationId", "parameters", "requestBody", "responses")
+PROSE = {"description", "example", "examples", "title"}
+
+
+def without_prose(node, names_are_data=False):
+    """`names_are_data`: the keys are names of properties, and one may be called `description`."""
+    if isinstance(node, dict):
+        return {
+            key: without_prose(value, key == "properties" and not names_are_data)
+            for key, value in node.items()
+            if names_are_data or key not in PROSE
+        }
+    if isinstance(node, list):
+        return [without_prose(item) for item in node]
+    return node
+
+
+def references(node):
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "$ref":
+                yield value
+            else:
+                yield from references(value)
+    elif isinstance(node, list):
+        for item in node:
+            yield from references(item)
+
+
+def main():
+    with open(sys.argv[1], encoding="utf-8") as file:
+        whole = yaml.safe_load(file)
+    cut = {"openapi": whole["openapi"], "info": {"title": whole["info"]["title"],
+           "version": whole["info"]["version"], "license": whole["info"].get("license")}}
+    cut["paths"] = {}
+    found = set()
+    for path, item in whole["paths"].items():
+        for method, operation in item.items():
+            if isinstance(operation, dict) and operation.get("operationId") in OPERATIONS:
+                found.add(operation["operationId"])
+                kept = {key: operation[key] for key in KEPT if key in operation}
+                cut["paths"].setdefault(path, {})[method] = without_prose(kept)
+    missing = set(OPERATIONS) - found
+    if missing:
+        sys.exit(f"no such operations: {', '.join(sorted(missing))}")
+    components = {}
+    waiting = list(references(cut["paths"]))
+    while waiting:
+        _, _, kind, name = waiting.pop(0).split("/")
+        if name not in components.setdefault(kind, {}):
+            components[kind][name] = without_prose(whole["components"][kind][name])
+            waiting += references(components[kind][name])
+    cut["components"] = {
+        kind: dict(sorted(named.items())) for kind, named in sorted(components.items())
+    }
+    json.dump(cut, sys.stdout, indent=1, ensure_ascii=False)
+    print()
+
+
+main()
