@@ -125,7 +125,7 @@ impl Asker {
         ));
         first_keys(&verifier, &clock).await;
         Ok(Self {
-            checker: Arc::new(Checker::new(verifier, memberships(settings))),
+            checker: Arc::new(Checker::new(verifier, memberships(settings), clock)),
             stop,
             tasks,
         })
@@ -179,7 +179,11 @@ pub async fn start(settings: &Settings, clock: Clock) -> Result<Running, StartEr
         tasks.spawn(set.reload_on_change(file, Arc::clone(&verifier)));
     }
 
-    let checker = Arc::new(Checker::new(Arc::clone(&verifier), memberships(settings)));
+    let checker = Arc::new(Checker::new(
+        Arc::clone(&verifier),
+        memberships(settings),
+        Arc::clone(&clock),
+    ));
     let door = AuthzDoor::new(Arc::clone(&checker), Arc::clone(&clock));
     let exporter = Exporter::new(metrics::source(checker, door.calls(), clock));
     let doors = vec![

@@ -16,6 +16,7 @@ use crate::{
     decision::{self, Facts, MembershipFacts, Requirement, TokenFacts, is_system_permission},
     explain::{Rule, Steps},
     identity::{Organization, OrganizationId, OrganizationSlug, Session, Texts, Timestamp, UserId},
+    keys::Clock,
     mirror::{Membership, MembershipAnswer},
     reason::Reason,
 };
@@ -228,11 +229,11 @@ impl Grounds {
 }
 
 impl Checker {
-    /// Verifies tokens by `verifier`, remembers memberships by `settings`.
-    pub fn new(verifier: Arc<Verifier>, settings: MembershipSettings) -> Self {
+    /// Verifies tokens by `verifier`, remembers memberships by `settings` and `clock`.
+    pub fn new(verifier: Arc<Verifier>, settings: MembershipSettings, clock: Clock) -> Self {
         Self {
             verifier,
-            memberships: Memberships::new(settings),
+            memberships: Memberships::new(settings, clock),
         }
     }
 

@@ -2,6 +2,7 @@
 //! here, never decisions.
 
 use std::{
+    fmt,
     hash::{Hash, Hasher},
     sync::{
         Arc,
@@ -21,6 +22,7 @@ use super::{
 use crate::{
     explain::{Rule, Steps},
     identity::{OrganizationId, OrganizationSlug, Texts, Timestamp, UserId},
+    keys::Clock,
     mirror::{
         Answered, Ask, Directory, DirectoryError, Join, Membership, MembershipAnswer,
         OrganizationRecord,
@@ -97,9 +99,10 @@ pub(super) struct Found<V> {
 }
 
 /// Everything that is remembered of memberships, organizations and roles.
-#[derive(Debug)]
 pub struct Memberships {
     settings: MembershipSettings,
+    /// Says when an answer came, which may be long after it was asked for.
+    clock: Clock,
     memberships: FactCache<MembershipKey, MembershipAnswer>,
     slugs: FactCache<SlugKey, Option<OrganizationRecord>>,
     roles: FactCache<RoleKey, Option<Texts>>,
@@ -133,10 +136,19 @@ pub(super) struct LookUp<'a> {
     pub(super) lookups: Option<&'a Lookups>,
 }
 
+impl fmt::Debug for Memberships {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memberships")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Memberships {
     /// With nothing remembered.
-    pub fn new(settings: MembershipSettings) -> Self {
+    pub fn new(settings: MembershipSettings, clock: Clock) -> Self {
         Self {
+            clock,
             memberships: FactCache::new(settings.max_bytes),
             slugs: FactCache::new(settings.max_bytes / SIDE_SHARE),
             roles: FactCache::new(settings.max_bytes / SIDE_SHARE),
@@ -212,7 +224,7 @@ impl Memberships {
         };
         let bytes = bytes + text(key.user.as_str()) + text(key.organization.as_str());
         let known = Known::new(value, as_of, keep_for, bytes);
-        Ok(self.memberships.found(key, known, look_up.now))
+        Ok(self.memberships.found(key, known, (self.clock)()))
     }
 
     /// The organization that has the slug, as fresh as asked.
@@ -240,7 +252,7 @@ impl Memberships {
         let bytes = 3 * text(slug.as_str());
         // A slug can change and be reused: it is believed as briefly as a "no".
         let known = Known::new(value, as_of, self.settings.negative_max_age, bytes);
-        Ok(self.slugs.found(key, known, look_up.now))
+        Ok(self.slugs.found(key, known, (self.clock)()))
     }
 
     /// What a role permits, as fresh as asked.
@@ -270,7 +282,7 @@ impl Memberships {
             None => (self.settings.negative_max_age, 0),
         };
         let known = Known::new(value, as_of, keep_for, held + text(role));
-        Ok(self.roles.found(key, known, look_up.now))
+        Ok(self.roles.found(key, known, (self.clock)()))
     }
 }
 
@@ -436,3 +448,6 @@ fn size_of(membership: &Membership) -> usize {
         + permissions.heap_bytes()
         + 16
 }
+
+#[cfg(test)]
+mod tests;

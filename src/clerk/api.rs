@@ -112,10 +112,7 @@ impl Directory for BackendApi {
             self.questions
                 .memberships
                 .ask(key, ask, move |errand| async move {
-                    let as_of = sender.now();
-                    find_membership(&sender, share, (&asked.0, &asked.1), &errand)
-                        .await
-                        .map(|value| Answered { value, as_of })
+                    find_membership(&sender, share, (&asked.0, &asked.1), &errand).await
                 }),
         )
     }
@@ -131,10 +128,7 @@ impl Directory for BackendApi {
             self.questions
                 .by_slug
                 .ask(slug.clone(), ask, move |errand| async move {
-                    let as_of = sender.now();
-                    find_organization(&sender, share, &asked, &errand)
-                        .await
-                        .map(|value| Answered { value, as_of })
+                    find_organization(&sender, share, &asked, &errand).await
                 }),
         )
     }
@@ -146,10 +140,7 @@ impl Directory for BackendApi {
             self.questions
                 .roles
                 .ask(role.into(), ask, move |errand| async move {
-                    let as_of = sender.now();
-                    find_role(&sender, share, &asked, &errand)
-                        .await
-                        .map(|value| Answered { value, as_of })
+                    find_role(&sender, share, &asked, &errand).await
                 }),
         )
     }
@@ -173,23 +164,21 @@ async fn find_membership(
     share: Share,
     (organization, user): (&OrganizationId, &UserId),
     errand: &Errand,
-) -> Result<MembershipAnswer, DirectoryError> {
+) -> Result<Answered<MembershipAnswer>, DirectoryError> {
     let segments = ["organizations", organization.as_str(), "memberships"];
     let parameters = [("user_id", user.as_str()), ("limit", "1")];
     let url = sender.url(&segments, &parameters);
-    let page: Option<Page<ClerkMembership>> = sender
-        .get(Endpoint::OrganizationMemberships, share, url, errand)
+    let Answered { value: page, as_of } = sender
+        .get::<Page<ClerkMembership>>(Endpoint::OrganizationMemberships, share, url, errand)
         .await?;
-    let Some(page) = page else {
-        return Ok(MembershipAnswer::NoOrganization);
+    let value = match page.map(|page| page.data.into_iter().next()) {
+        None => MembershipAnswer::NoOrganization,
+        Some(None) => MembershipAnswer::NotAMember,
+        Some(Some(membership)) => {
+            MembershipAnswer::Member(membership.of(organization, user).map_err(unusable)?)
+        }
     };
-    match page.data.into_iter().next() {
-        None => Ok(MembershipAnswer::NotAMember),
-        Some(membership) => membership
-            .of(organization, user)
-            .map(MembershipAnswer::Member)
-            .map_err(unusable),
-    }
+    Ok(Answered { value, as_of })
 }
 
 async fn find_organization(
@@ -197,15 +186,17 @@ async fn find_organization(
     share: Share,
     slug: &OrganizationSlug,
     errand: &Errand,
-) -> Result<Option<OrganizationRecord>, DirectoryError> {
+) -> Result<Answered<Option<OrganizationRecord>>, DirectoryError> {
     let url = sender.url(&["organizations", slug.as_str()], &[]);
-    let found: Option<ClerkOrganization> = sender
-        .get(Endpoint::Organization, share, url, errand)
+    let Answered {
+        value: found,
+        as_of,
+    } = sender
+        .get::<ClerkOrganization>(Endpoint::Organization, share, url, errand)
         .await?;
-    found
-        .map(|organization| organization.with_slug(slug))
-        .transpose()
-        .map_err(unusable)
+    let found = found.map(|organization| organization.with_slug(slug));
+    let value = found.transpose().map_err(unusable)?;
+    Ok(Answered { value, as_of })
 }
 
 async fn find_role(
@@ -213,7 +204,8 @@ async fn find_role(
     share: Share,
     role: &str,
     errand: &Errand,
-) -> Result<Option<Texts>, DirectoryError> {
+) -> Result<Answered<Option<Texts>>, DirectoryError> {
+    let mut first_sent = None;
     for page in 0..MAX_PAGES {
         let (limit, offset) = (PAGE.to_string(), (page * PAGE).to_string());
         // It narrows by a part of the name or of the key.
@@ -223,18 +215,20 @@ async fn find_role(
             ("offset", &offset),
         ];
         let url = sender.url(&["organization_roles"], &parameters);
-        let roles: Option<Page<ClerkRole>> = sender
-            .get(Endpoint::OrganizationRoles, share, url, errand)
+        let roles = sender
+            .get::<Page<ClerkRole>>(Endpoint::OrganizationRoles, share, url, errand)
             .await?;
-        let Some(Page { data }) = roles else {
+        let as_of = *first_sent.get_or_insert(roles.as_of);
+        let Some(Page { data }) = roles.value else {
             let cause = "answered that there is no list of roles".to_owned();
             return Err(Fault::Unusable(cause).into_error(REFUSED_PAUSE));
         };
         if let Some(found) = data.iter().find(|each| each.has_key(role)) {
-            return Ok(Some(found.permissions()));
+            let value = Some(found.permissions());
+            return Ok(Answered { value, as_of });
         }
         if data.len() < PAGE {
-            return Ok(None);
+            return Ok(Answered { value: None, as_of });
         }
     }
     let cause = format!("has more than {} roles that are alike", PAGE * MAX_PAGES);

@@ -28,9 +28,9 @@ use super::{
     transport::{self, InsecureUrl, Manner},
 };
 use crate::{
-    identity::{InstanceName, Timestamp},
+    identity::InstanceName,
     keys::Clock,
-    mirror::{Credentials, DirectoryError, DirectoryStats, RequestOutcome},
+    mirror::{Answered, Credentials, DirectoryError, DirectoryStats, RequestOutcome},
 };
 
 /// Requests to one instance that are under way at once; further ones wait, each as long as its
@@ -77,11 +77,6 @@ impl Sender {
         })
     }
 
-    /// What time it is.
-    pub(super) fn now(&self) -> Timestamp {
-        (self.clock)()
-    }
-
     /// The address of a path below `/v1`, each segment escaped, with parameters.
     pub(super) fn url(&self, segments: &[&str], parameters: &[(&str, &str)]) -> Url {
         let mut url = self.base.clone();
@@ -96,14 +91,15 @@ impl Sender {
         url
     }
 
-    /// Asks; `None` when Clerk says that there is no such thing.
+    /// Asks; `None` when Clerk says that there is no such thing. The answer is as of when the request
+    /// that brought it was sent.
     pub(super) async fn get<T: Asked>(
         &self,
         endpoint: Endpoint,
         share: Share,
         url: Url,
         errand: &Errand,
-    ) -> Result<Option<T>, DirectoryError> {
+    ) -> Result<Answered<Option<T>>, DirectoryError> {
         let mut last: Option<Fault> = None;
         for attempt in 1..=retry::MAX_ATTEMPTS {
             let ticket = match self.admit(endpoint, share, errand).await {
@@ -117,13 +113,14 @@ impl Sender {
                 }
                 Err(held) => return Err(held),
             };
+            let as_of = (self.clock)();
             errand.sent();
             let answer = self.send(url.clone()).await;
             let is_found =
                 |answer: &Option<T>| answer.as_ref().is_some_and(|found| !found.is_nothing());
             ticket.end(answer.as_ref().map(is_found));
             let fault = match answer {
-                Ok(answer) => return Ok(answer),
+                Ok(value) => return Ok(Answered { value, as_of }),
                 Err(fault) => fault,
             };
             if attempt == retry::MAX_ATTEMPTS || !fault.may_be_repeated() {

@@ -51,7 +51,7 @@ impl Scene {
             Arc::clone(&directory) as _,
         );
         Self {
-            checker: Checker::new(verifier, settings),
+            checker: Checker::new(verifier, settings, clock.as_clock()),
             clock,
             clerk,
             directory,
@@ -473,7 +473,11 @@ async fn with_and_without_a_memory_answers_agree_within_the_stated_age() {
         // The tokens' times are the scene's: another memory, at the same times.
         if scene.clock.now() > Timestamp::from_unix_seconds(START + 400) {
             scene.clock.set(Timestamp::from_unix_seconds(START));
-            scene.checker = Checker::new(Arc::clone(scene.checker.verifier()), SETTINGS);
+            scene.checker = Checker::new(
+                Arc::clone(scene.checker.verifier()),
+                SETTINGS,
+                scene.clock.as_clock(),
+            );
             (walk.truth, walk.learnt) = (BTreeMap::new(), None);
             walk.note(&scene);
         }

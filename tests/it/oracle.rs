@@ -348,9 +348,11 @@ fn decide(header: &Header, case: &Case, asked: &HasParameters) -> Result<Reason,
         patience: Duration::from_secs(1),
         lookups: None,
     };
+    let now_ms = case.now_ms;
     let checker = Checker::new(
         Arc::new(verifier(header, case)),
         MembershipSettings::default(),
+        Arc::new(move || Timestamp::from_unix_millis(now_ms)),
     );
     let (now, mut steps) = (Timestamp::from_unix_millis(case.now_ms), Steps::off());
     let answer = checker
