@@ -44,11 +44,11 @@ pub(super) fn print(instance: &Instance, grpc: SocketAddr, http: SocketAddr) {
         "{bold}clerk-authz{bold:#}     gRPC {grpc}, HTTP http://{http} (/readyz, /metrics)\n\
          {bold}offline Clerk{bold:#}   {clerk}  (GET / lists what it can do)\n\n\
          Paste into another terminal (make setup installs grpcurl and the Python client). First this:\n\n\
-         export CLERK_API_URL={clerk} CLERK_SECRET_KEY={secret_key} CLERK_AUTHZ_ISSUER={clerk} CLERK_AUTHZ_ADDR={grpc}\n\
+         export CLERK_API_URL={clerk} CLERK_SECRET_KEY={secret_key} CLERK_AUTHZ_ISSUER={clerk}\n\
          token() {{ curl -s \"{clerk}/_emulator/token?user=$1\"; }}\n\
          authz() {{ {grpcurl} -plaintext -d \"$2\" {grpc} clerkauthz.v1.AuthzService/$1; }}\n"
     );
-    verification(&cast, &binary, &python);
+    verification(&cast, &binary, &python, grpc);
     decisions(&cast, &binary);
     anstream::println!(
         "{bold}# Clerk goes down: what the token answers goes on, what has to be asked cannot be told{bold:#}\n\
@@ -63,7 +63,7 @@ pub(super) fn print(instance: &Instance, grpc: SocketAddr, http: SocketAddr) {
     );
 }
 
-fn verification(cast: &Cast<'_>, binary: &str, python: &str) {
+fn verification(cast: &Cast<'_>, binary: &str, python: &str, grpc: SocketAddr) {
     let Cast {
         user,
         other_user,
@@ -96,7 +96,7 @@ fn verification(cast: &Cast<'_>, binary: &str, python: &str) {
     anstream::println!(
         "{bold}# the same from Python, and from the command line{bold:#}\n\
          TOKEN=$(token {user})\n\
-         {python} examples/python/verify.py \"$TOKEN\"\n\
+         CLERK_AUTHZ_ADDR={grpc} {python} examples/python/verify.py \"$TOKEN\"\n\
          {binary} verify \"$TOKEN\"\n"
     );
 }
