@@ -23,6 +23,7 @@ use super::{
 use crate::{
     authz::{CannotTell, Checker, Decision, Instances, Lookups, OrgAnswer, Verdict, Verifier},
     explain::Steps,
+    identity::Timestamp,
     keys::Clock,
     reason::Reason,
 };
@@ -69,6 +70,7 @@ impl AuthzDoor {
         rpc: Rpc,
         id: &RequestId,
         request: &proto::VerifySessionRequest,
+        now: Timestamp,
     ) -> Result<proto::VerifySessionResponse, Status> {
         let question = match convert::question(request, "") {
             Ok(question) => question,
@@ -76,7 +78,7 @@ impl AuthzDoor {
         };
         match self
             .verifier()
-            .verify_session(&question, (self.clock)(), &mut Steps::off())
+            .verify_session(&question, now, &mut Steps::off())
             .await
         {
             Ok(Verdict::Accepted(verified)) => {
@@ -191,7 +193,12 @@ impl AuthzService for AuthzDoor {
     ) -> Result<Response<proto::VerifySessionResponse>, Status> {
         let id = request_id::of(&request);
         let answer = self
-            .verify(Rpc::VerifySession, &id, &request.into_inner())
+            .verify(
+                Rpc::VerifySession,
+                &id,
+                &request.into_inner(),
+                (self.clock)(),
+            )
             .await;
         identified(id, answer)
     }
@@ -205,8 +212,10 @@ impl AuthzService for AuthzDoor {
         let requests = request.into_inner().requests;
         let answer = async {
             let mut results = Vec::with_capacity(self.batch_size(RPC, requests.len())?);
+            // A batch is asked at one moment.
+            let now = (self.clock)();
             for request in &requests {
-                let result = self.verify(RPC, &id, request).await;
+                let result = self.verify(RPC, &id, request, now).await;
                 results.push(convert::batch_result(
                     result.map_err(|s| status::as_message(&s)),
                 ));
