@@ -24,7 +24,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["explain", "identity", "reason", "token"],
         &["percent_encoding", "thiserror"],
     ),
-    ("mirror", &["identity"], &["thiserror"]),
+    ("mirror", &["identity"], &["aws_lc_rs", "thiserror"]),
     (
         "decision",
         &["explain", "identity", "mirror", "reason"],
