@@ -39,8 +39,8 @@ impl fmt::Debug for Received {
 pub struct ClaimId {
     /// The message's place in the inbox.
     pub sequence: i64,
-    /// How often it has been claimed, this time included.
-    pub attempt: u32,
+    /// Which claim of it this is.
+    pub fence: i64,
 }
 
 /// A message to work on.
@@ -48,6 +48,8 @@ pub struct ClaimId {
 pub struct Claimed {
     /// With which it is applied, or given back.
     pub claim: ClaimId,
+    /// How often it has been tried, this time included; from 1 again after it was put back by hand.
+    pub attempt: u32,
     /// What was received.
     pub message: Received,
     /// When.

@@ -226,7 +226,7 @@ impl Head {
                     (false, _, false) => Write::Stale,
                 }
             }
-            Incoming::Deleted { .. } | Incoming::Absent { .. } if self.is_live() => Write::Stale,
+            Incoming::Deleted { .. } | Incoming::Absent { .. } if !self.is_dead() => Write::Stale,
             Incoming::Deleted { .. } | Incoming::Absent { .. } if self == before => {
                 Write::Unchanged
             }

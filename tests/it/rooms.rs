@@ -92,6 +92,12 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         ],
     ),
     (
+        "store",
+        &["identity", "mirror"],
+        // Modules of its own have the names of the engines.
+        &["serde", "serde_json", "sqlx", "tokio"],
+    ),
+    (
         "door",
         &[
             "authz",

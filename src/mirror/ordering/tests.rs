@@ -367,7 +367,7 @@ fn anything() -> impl Strategy<Value = Incoming> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
 
     #[test]
     fn any_order_with_losses_and_repetitions_ends_the_same((received, arriving) in arrivals()) {
