@@ -21,6 +21,7 @@ pub mod keys;
 
 pub mod clerk;
 pub mod door;
+pub mod store;
 
 pub mod cli;
 #[cfg(feature = "emulator")]

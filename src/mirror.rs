@@ -1,13 +1,35 @@
-//! What can be known of Clerk's world beside what tokens say: memberships, organizations, roles.
+//! What can be known of Clerk's world beside what tokens say: users, memberships, organizations,
+//! roles, and what was deleted, ended or revoked.
 //!
-//! Called by `authz`, which decides how fresh a fact must be; [`Directory`] is what Clerk's API is
-//! asked through. Pure: no I/O, no clock, no JSON.
+//! Called by `authz`, which decides how fresh a fact must be, and by `sync`, which keeps the copy.
+//! [`Directory`] is what Clerk's API is asked through; [`Store`] is our own copy. [`Head`] holds the
+//! rules by which one thing that was said beats another. Pure: no I/O, no clock, no JSON.
 
+mod change;
 mod directory;
+mod effect;
+mod entities;
+mod inbox;
 mod membership;
+pub mod ordering;
+mod store;
 
+pub use self::change::{Change, ChangeEvent, FeedPage, Position, RecordedRevocation, Revocation};
 pub use self::directory::{
     Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats, Join,
     MembershipAnswer, RequestOutcome,
 };
+pub use self::effect::{Applied, Effect, Fact, FactOutcome};
+pub use self::entities::{
+    Digest, EmailAddress, Entity, EntityKind, MirroredMembership, MirroredOrganization, SessionEnd,
+    User,
+};
+pub use self::inbox::{
+    ClaimId, Claimed, Failed, InboxEntry, InboxFilter, InboxState, MessageId, Next, Received,
+};
 pub use self::membership::{Membership, OrganizationRecord, Standing};
+pub use self::ordering::{Content, Head, Incoming, Origin, Write};
+pub use self::store::{
+    Checkpoint, Coordination, Feed, Heard, Inbox, KnownMembership, Lease, Listener, Mirror,
+    Retention, Seen, Store, StoreError, StoreStats, Storing, Upkeep, UserKey, Versioned,
+};

@@ -37,3 +37,14 @@ pub enum Standing {
     /// Taken out of service by the identity provider (`deprovisioned`).
     Deprovisioned,
 }
+
+impl Standing {
+    /// `good`, `banned` or `deprovisioned`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Banned => "banned",
+            Self::Deprovisioned => "deprovisioned",
+        }
+    }
+}

@@ -16,6 +16,7 @@ mod jwks;
 mod memberships;
 mod oracle;
 mod rooms;
+mod store;
 mod support;
 mod token_cache;
 mod verify_session;

@@ -24,7 +24,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["explain", "identity", "reason", "token"],
         &["percent_encoding", "thiserror"],
     ),
-    ("mirror", &["identity"], &["thiserror"]),
+    ("mirror", &["identity"], &["aws_lc_rs", "thiserror"]),
     (
         "decision",
         &["explain", "identity", "mirror", "reason"],
@@ -90,6 +90,12 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "tracing",
             "url",
         ],
+    ),
+    (
+        "store",
+        &["identity", "mirror"],
+        // Modules of its own have the names of the engines.
+        &["serde", "serde_json", "sqlx", "tokio"],
     ),
     (
         "door",

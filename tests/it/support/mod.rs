@@ -1,6 +1,8 @@
 //! The harness: an offline Clerk and the service in this process, and clients for both.
 
+pub mod database;
 pub mod directory;
+pub mod postgres;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

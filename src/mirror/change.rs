@@ -1,0 +1,111 @@
+use super::EntityKind;
+use crate::identity::{OrganizationId, SessionId, Timestamp, UserId};
+
+/// A place in an instance's feed of changes. They grow by one with each change, in the order in
+/// which changes become visible: whoever has read up to one misses nothing by going on behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(i64);
+
+impl Position {
+    /// Before the first change.
+    pub const START: Self = Self(0);
+
+    /// From its number; below zero is [`Self::START`].
+    pub const fn new(number: i64) -> Self {
+        Self(if number < 0 { 0 } else { number })
+    }
+
+    /// Its number.
+    pub const fn number(self) -> i64 {
+        self.0
+    }
+}
+
+/// An entry of the feed. What an entity is now has to be read; the feed holds no content, so that
+/// nothing of a deleted user stays in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Where it stands.
+    pub position: Position,
+    /// What happened.
+    pub event: ChangeEvent,
+    /// When, by Clerk's clock.
+    pub at: Timestamp,
+    /// When we wrote it down.
+    pub recorded_at: Timestamp,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChangeEvent {
+    /// A user is there, or is different.
+    UserChanged(UserId),
+    /// A user is gone.
+    UserDeleted(UserId),
+    /// Tokens of the user that were issued before the time are denied.
+    UserRevoked(UserId, Timestamp),
+    /// An organization is there, or is different.
+    OrganizationChanged(OrganizationId),
+    /// An organization is gone; its memberships have entries of their own.
+    OrganizationDeleted(OrganizationId),
+    /// A membership is there, or is different.
+    MembershipChanged(OrganizationId, UserId),
+    /// A membership is gone.
+    MembershipDeleted(OrganizationId, UserId),
+    /// A session will never be valid again.
+    SessionEnded(SessionId),
+    /// What a role permits is different, of any role where it is not known which. No change of its
+    /// members follows.
+    RoleChanged(Option<Box<str>>),
+}
+
+impl ChangeEvent {
+    /// The kind of entity whose content it is about, for those who keep copies.
+    pub const fn entity_kind(&self) -> Option<EntityKind> {
+        match self {
+            Self::UserChanged(_) | Self::UserDeleted(_) => Some(EntityKind::User),
+            Self::OrganizationChanged(_) | Self::OrganizationDeleted(_) => {
+                Some(EntityKind::Organization)
+            }
+            Self::MembershipChanged(..) | Self::MembershipDeleted(..) => {
+                Some(EntityKind::Membership)
+            }
+            Self::UserRevoked(..) | Self::SessionEnded(_) | Self::RoleChanged(_) => None,
+        }
+    }
+}
+
+/// A part of the feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FeedPage {
+    /// What follows the position that was asked for, in order; empty at the end.
+    Changes(Vec<Change>),
+    /// The changes behind that position are no longer kept: start with a snapshot.
+    Gone {
+        /// The oldest position from which one can go on.
+        oldest: Position,
+    },
+}
+
+/// What denies tokens that verify.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revocation {
+    /// Every token that names the session.
+    Session(SessionId),
+    /// Tokens of the user that were issued before the time.
+    User {
+        /// Whose.
+        user: UserId,
+        /// A whole second.
+        not_before: Timestamp,
+    },
+}
+
+/// A revocation, and the place in the feed at which it took effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedRevocation {
+    /// In the feed.
+    pub position: Position,
+    /// What it denies.
+    pub revocation: Revocation,
+}

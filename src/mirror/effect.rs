@@ -1,0 +1,117 @@
+use super::{
+    ClaimId, Digest, Entity, Incoming, MirroredMembership, MirroredOrganization, Origin, Position,
+    SessionEnd, User, Write,
+};
+use crate::identity::{Timestamp, UserId};
+
+/// Something that is said about Clerk's world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// What a user is.
+    User(Box<User>, Origin),
+    /// What an organization is.
+    Organization(Box<MirroredOrganization>, Origin),
+    /// What a membership is; its user and its organization need not be known.
+    Membership(Box<MirroredMembership>, Origin),
+    /// An event: it was deleted. With a user or an organization go the memberships.
+    Deleted {
+        /// What.
+        entity: Entity,
+        /// The event's time.
+        at: Timestamp,
+    },
+    /// An answer of the API: there is no such thing. With a user or an organization go the
+    /// memberships.
+    Absent {
+        /// What.
+        entity: Entity,
+        /// When the question was sent.
+        as_of: Timestamp,
+    },
+    /// A session will never be valid again.
+    SessionEnded(SessionEnd),
+    /// Tokens of the user that were issued before the time are denied.
+    UserRevoked {
+        /// Whose.
+        user: UserId,
+        /// A whole second; see [`not_before`](super::ordering::not_before).
+        not_before: Timestamp,
+    },
+    /// What a role permits is different.
+    RoleChanged {
+        /// Its key; `None` where it is not known which.
+        role: Option<Box<str>>,
+        /// The event's time.
+        at: Timestamp,
+    },
+}
+
+impl Fact {
+    /// The entity that it is about, and what it says of it; `None` for what is not mirrored.
+    pub fn incoming(&self) -> Option<(Entity, Incoming)> {
+        let content = |entity, version, origin: &Origin, digest: Digest| {
+            let incoming = Incoming::Content {
+                version,
+                origin: *origin,
+                digest,
+            };
+            Some((entity, incoming))
+        };
+        match self {
+            Self::User(user, origin) => {
+                let entity = Entity::User(user.id.clone());
+                content(entity, user.updated_at, origin, user.digest())
+            }
+            Self::Organization(organization, origin) => {
+                let entity = Entity::Organization(organization.id.clone());
+                content(
+                    entity,
+                    organization.updated_at,
+                    origin,
+                    organization.digest(),
+                )
+            }
+            Self::Membership(mirrored, origin) => {
+                let membership = &mirrored.membership;
+                let entity = Entity::Membership(
+                    membership.organization.id.clone(),
+                    membership.user_id.clone(),
+                );
+                content(entity, membership.updated_at, origin, mirrored.digest())
+            }
+            Self::Deleted { entity, at } => Some((entity.clone(), Incoming::Deleted { at: *at })),
+            Self::Absent { entity, as_of } => {
+                Some((entity.clone(), Incoming::Absent { as_of: *as_of }))
+            }
+            Self::SessionEnded(_) | Self::UserRevoked { .. } | Self::RoleChanged { .. } => None,
+        }
+    }
+}
+
+/// What is written in one transaction: all of it, or nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effect {
+    /// In order; none is fine.
+    pub facts: Vec<Fact>,
+    /// The message of the inbox that is done with it. When the claim was lost meanwhile, nothing is
+    /// written.
+    pub done: Option<ClaimId>,
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// For each fact, in order.
+    pub outcomes: Vec<FactOutcome>,
+    /// The last entry of the feed that it made; `None` when readers see no difference.
+    pub position: Option<Position>,
+}
+
+/// What became of a fact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FactOutcome {
+    /// What was written.
+    pub write: Write,
+    /// Only Clerk can tell how it is; see [`Mirror::to_look_up`](super::Mirror::to_look_up).
+    pub look_up: bool,
+}

@@ -1,0 +1,127 @@
+//! Our copy of Clerk's world in SQL: SQLite for one replica, PostgreSQL for many.
+//!
+//! Implements the traits of `mirror` and `keys`; built by `server`, which hands it on as those
+//! traits. It holds no rule of its own: which of two things that were said stands, [`Head`] says.
+//! One set of statements serves both engines; what differs stands in `sqlite.rs` and `postgres.rs`.
+//! Each statement is a constant that the compiler has seen, and whatever comes from outside is
+//! bound to it, never part of it. Drivers' errors end in `errors.rs`.
+//!
+//! [`Head`]: crate::mirror::Head
+
+mod apply;
+mod connection;
+mod contents;
+mod coordination;
+mod errors;
+mod feed;
+mod heads;
+mod inbox;
+mod locks;
+mod memberships;
+mod migrations;
+mod postgres;
+mod sqlite;
+mod traits;
+mod upkeep;
+
+use std::{fmt, path::Path};
+
+use sqlx::PgPool;
+use tokio::sync::broadcast;
+
+use self::{
+    connection::{Session, SqliteTransaction},
+    errors::translated,
+};
+use crate::{
+    identity::InstanceName,
+    mirror::{Position, StoreError},
+};
+
+/// Positions that a listener in this process may lag behind; further back it is told that it missed
+/// some.
+const HEARD_BACKLOG: usize = 256;
+
+/// A SQL database with our tables. Cheap to clone; the clones share connections.
+#[derive(Clone)]
+pub struct SqlStore {
+    engine: Engine,
+    /// What this process has committed.
+    committed: broadcast::Sender<(InstanceName, Position)>,
+}
+
+#[derive(Clone)]
+enum Engine {
+    Sqlite(sqlite::Pools),
+    Postgres(PgPool),
+}
+
+impl fmt::Debug for SqlStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.engine {
+            Engine::Sqlite(_) => "SqlStore::Sqlite",
+            Engine::Postgres(_) => "SqlStore::Postgres",
+        })
+    }
+}
+
+impl SqlStore {
+    /// Opens a SQLite file, makes it where there is none, and migrates it.
+    pub async fn sqlite(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self::new(Engine::Sqlite(sqlite::open(path).await?)))
+    }
+
+    /// Connects to PostgreSQL and migrates it. `url` holds the password and is in no error.
+    pub async fn postgres(url: &str) -> Result<Self, StoreError> {
+        Ok(Self::new(Engine::Postgres(postgres::open(url).await?)))
+    }
+
+    fn new(engine: Engine) -> Self {
+        Self {
+            engine,
+            committed: broadcast::Sender::new(HEARD_BACKLOG),
+        }
+    }
+
+    /// Ends its connections, when what they do is done. Later calls find it unavailable.
+    pub async fn close(&self) {
+        match &self.engine {
+            Engine::Sqlite(pools) => {
+                pools.readers.close().await;
+                pools.writer.close().await;
+            }
+            Engine::Postgres(pool) => pool.close().await,
+        }
+    }
+
+    /// For questions.
+    async fn reading(&self) -> Result<Session, StoreError> {
+        match &self.engine {
+            Engine::Sqlite(pools) => pools.readers.acquire().await.map(Session::SqliteReading),
+            Engine::Postgres(pool) => pool.acquire().await.map(Session::PostgresReading),
+        }
+        .map_err(translated)
+    }
+
+    /// A transaction. On SQLite it has the right to write from its start, so that it never has to
+    /// be undone for another writer.
+    async fn writing(&self) -> Result<Session, StoreError> {
+        match &self.engine {
+            Engine::Sqlite(pools) => SqliteTransaction::begin(&pools.writer)
+                .await
+                .map(Session::SqliteWriting),
+            Engine::Postgres(pool) => pool
+                .begin()
+                .await
+                .map(Session::PostgresWriting)
+                .map_err(translated),
+        }
+    }
+
+    /// Tells this process's listeners. Nobody listening is no error.
+    fn tell(&self, instance: &InstanceName, position: Option<Position>) {
+        if let Some(position) = position {
+            let _ = self.committed.send((instance.clone(), position));
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Facts, written in one transaction with their entries of the feed and the message that is done.
+
+use super::{
+    connection::Session,
+    contents, feed,
+    feed::Draft,
+    heads::{self, Members},
+    inbox, locks,
+};
+use crate::{
+    identity::{InstanceName, Timestamp},
+    mirror::{
+        Applied, ChangeEvent, Effect, Entity, Fact, FactOutcome, Head, Incoming, Position,
+        Revocation, StoreError, Write,
+    },
+};
+
+/// Memberships that are read at once when their user or organization goes.
+const MEMBERS_PAGE: u32 = 500;
+
+/// Where a fact is written.
+struct Writing<'a> {
+    session: Session,
+    instance: &'a InstanceName,
+    now: Timestamp,
+    /// The feed is written last: its lock is held for as short as can be.
+    drafts: Vec<Draft>,
+}
+
+/// Writes an effect; `session` is a transaction.
+pub(super) async fn apply(
+    mut session: Session,
+    instance: &InstanceName,
+    effect: Effect,
+    now: Timestamp,
+) -> Result<Applied, StoreError> {
+    locks::take(&mut session, instance, &effect.facts).await?;
+    if let Some(claim) = effect.done {
+        inbox::finish(&mut session, claim, now).await?;
+    }
+    let mut writing = Writing {
+        session,
+        instance,
+        now,
+        drafts: Vec::new(),
+    };
+    let mut outcomes = Vec::with_capacity(effect.facts.len());
+    for fact in &effect.facts {
+        outcomes.push(writing.fact(fact).await?);
+    }
+    let Writing {
+        mut session,
+        drafts,
+        ..
+    } = writing;
+    let position: Option<Position> = feed::append(&mut session, instance, &drafts, now).await?;
+    session.commit().await?;
+    Ok(Applied { outcomes, position })
+}
+
+impl Writing<'_> {
+    async fn fact(&mut self, fact: &Fact) -> Result<FactOutcome, StoreError> {
+        match fact {
+            Fact::User(..)
+            | Fact::Organization(..)
+            | Fact::Membership(..)
+            | Fact::Deleted { .. }
+            | Fact::Absent { .. } => {
+                let (entity, incoming) = fact
+                    .incoming()
+                    .expect("these five say something of an entity");
+                self.mirrored(fact, &entity, incoming).await
+            }
+            Fact::SessionEnded(end) => {
+                let revocation = Revocation::Session(end.session.clone());
+                let event = ChangeEvent::SessionEnded(end.session.clone());
+                self.revoke(&revocation, event, end.at).await
+            }
+            Fact::UserRevoked { user, not_before } => {
+                let revocation = Revocation::User {
+                    user: user.clone(),
+                    not_before: *not_before,
+                };
+                let event = ChangeEvent::UserRevoked(user.clone(), *not_before);
+                self.revoke(&revocation, event, *not_before).await
+            }
+            Fact::RoleChanged { role, at } => {
+                self.drafts
+                    .push(Draft::new(ChangeEvent::RoleChanged(role.clone()), *at));
+                Ok(outcome(Write::Updated))
+            }
+        }
+    }
+
+    async fn mirrored(
+        &mut self,
+        fact: &Fact,
+        entity: &Entity,
+        incoming: Incoming,
+    ) -> Result<FactOutcome, StoreError> {
+        let known = heads::load(&mut self.session, self.instance, entity).await?;
+        let mut head = known.unwrap_or_default();
+        if let Entity::Membership(organization, user) = entity {
+            for parent in [
+                Entity::Organization(organization.clone()),
+                Entity::User(user.clone()),
+            ] {
+                self.bury_under(&mut head, &parent).await?;
+            }
+        }
+        let write = head.take(incoming);
+        self.save(entity, known.as_ref(), &head, Some((fact, incoming)))
+            .await?;
+        if write.is_visible() {
+            let event = event_of(entity, write);
+            self.drafts.push(Draft::new(event, time_of(incoming)));
+        }
+        let ends = matches!(incoming, Incoming::Deleted { .. } | Incoming::Absent { .. });
+        if ends && head.is_dead() {
+            self.end_members(entity, incoming).await?;
+        }
+        Ok(FactOutcome {
+            write,
+            look_up: head.wants_look_up(),
+        })
+    }
+
+    /// A membership that comes in after its user or organization has gone is gone too.
+    async fn bury_under(&mut self, head: &mut Head, parent: &Entity) -> Result<(), StoreError> {
+        let parent = heads::load(&mut self.session, self.instance, parent).await?;
+        let Some(parent) = parent.filter(Head::is_dead) else {
+            return Ok(());
+        };
+        if let Some(at) = parent.deleted_at {
+            head.take(Incoming::Deleted { at });
+        }
+        if let Some(as_of) = parent.absent_at {
+            head.take(Incoming::Absent { as_of });
+        }
+        Ok(())
+    }
+
+    /// With a user or an organization go its memberships.
+    async fn end_members(&mut self, entity: &Entity, incoming: Incoming) -> Result<(), StoreError> {
+        let mut members = match entity {
+            Entity::Organization(id) => Members::OfOrganization(id, None),
+            Entity::User(id) => Members::OfUser(id, None),
+            Entity::Membership(..) => return Ok(()),
+        };
+        loop {
+            let page = heads::members(&mut self.session, self.instance, &mut members, MEMBERS_PAGE)
+                .await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for member in page {
+                let mut head = member.head;
+                let write = head.take(incoming);
+                self.save(&member.entity, Some(&member.head), &head, None)
+                    .await?;
+                if write.is_visible() {
+                    let event = event_of(&member.entity, write);
+                    self.drafts.push(Draft::new(event, time_of(incoming)));
+                }
+            }
+        }
+    }
+
+    /// Writes the head where it is different, and the content where it is.
+    async fn save(
+        &mut self,
+        entity: &Entity,
+        known: Option<&Head>,
+        head: &Head,
+        said: Option<(&Fact, Incoming)>,
+    ) -> Result<(), StoreError> {
+        if known == Some(head) {
+            return Ok(());
+        }
+        heads::save(&mut self.session, self.instance, entity, head, self.now).await?;
+        let had = known.and_then(held);
+        match (held(head), said) {
+            (None, _) if had.is_some() => {
+                contents::clear(&mut self.session, self.instance, entity).await
+            }
+            (Some(holds), Some((fact, _))) if had != Some(holds) => {
+                contents::write(&mut self.session, self.instance, fact).await
+            }
+            (None | Some(_), _) => Ok(()),
+        }
+    }
+
+    async fn revoke(
+        &mut self,
+        revocation: &Revocation,
+        event: ChangeEvent,
+        at: Timestamp,
+    ) -> Result<FactOutcome, StoreError> {
+        if feed::revokes_more(&mut self.session, self.instance, revocation).await? {
+            self.drafts.push(Draft {
+                event,
+                at,
+                revocation: Some(revocation.clone()),
+            });
+            Ok(outcome(Write::Created))
+        } else {
+            Ok(outcome(Write::Unchanged))
+        }
+    }
+}
+
+fn outcome(write: Write) -> FactOutcome {
+    FactOutcome {
+        write,
+        look_up: false,
+    }
+}
+
+/// Which content a head holds.
+fn held(head: &Head) -> Option<(Option<Timestamp>, [u8; 32])> {
+    let content = head.content?;
+    Some((head.version, *content.digest.as_bytes()))
+}
+
+fn time_of(incoming: Incoming) -> Timestamp {
+    match incoming {
+        Incoming::Content { version, .. } => version,
+        Incoming::Deleted { at } => at,
+        Incoming::Absent { as_of } => as_of,
+    }
+}
+
+fn event_of(entity: &Entity, write: Write) -> ChangeEvent {
+    match (entity.clone(), write) {
+        (Entity::User(id), Write::Deleted) => ChangeEvent::UserDeleted(id),
+        (Entity::User(id), _) => ChangeEvent::UserChanged(id),
+        (Entity::Organization(id), Write::Deleted) => ChangeEvent::OrganizationDeleted(id),
+        (Entity::Organization(id), _) => ChangeEvent::OrganizationChanged(id),
+        (Entity::Membership(organization, user), Write::Deleted) => {
+            ChangeEvent::MembershipDeleted(organization, user)
+        }
+        (Entity::Membership(organization, user), _) => {
+            ChangeEvent::MembershipChanged(organization, user)
+        }
+    }
+}

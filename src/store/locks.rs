@@ -1,0 +1,82 @@
+//! Who may write what at the same time, on PostgreSQL. SQLite has one writer anyway.
+//!
+//! A row that is not there cannot be locked, so what is locked are numbers. All locks of a
+//! transaction are taken at its start in the order of their numbers, so that no two transactions
+//! wait for each other.
+
+use std::collections::BTreeMap;
+
+use super::{
+    connection::{Session, values},
+    postgres::{LOCK, LOCK_SHARED, lock_number},
+};
+use crate::{
+    identity::InstanceName,
+    mirror::{Entity, Fact, StoreError},
+};
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Mode {
+    Shared,
+    Exclusive,
+}
+
+/// Takes the locks for these facts.
+pub(super) async fn take(
+    session: &mut Session,
+    instance: &InstanceName,
+    facts: &[Fact],
+) -> Result<(), StoreError> {
+    if !session.is_postgres() {
+        return Ok(());
+    }
+    for (number, mode) in needed(instance, facts) {
+        let sql = match mode {
+            Mode::Exclusive => LOCK,
+            Mode::Shared => LOCK_SHARED,
+        };
+        session.run(sql, values![number]).await?;
+    }
+    Ok(())
+}
+
+fn needed(instance: &InstanceName, facts: &[Fact]) -> BTreeMap<i64, Mode> {
+    let mut needed = BTreeMap::new();
+    let mut need = |[kind, first, second]: [&str; 3], mode: Mode| {
+        let number = lock_number([kind, instance.as_str(), first, second]);
+        let held = needed.entry(number).or_insert(mode);
+        *held = mode.max(*held);
+    };
+    for fact in facts {
+        match fact {
+            Fact::UserRevoked { user, .. } => {
+                need(["revocation", user.as_str(), ""], Mode::Exclusive);
+            }
+            Fact::SessionEnded(end) => {
+                need(["revocation", end.session.as_str(), ""], Mode::Exclusive);
+            }
+            Fact::RoleChanged { .. } => {}
+            Fact::User(..)
+            | Fact::Organization(..)
+            | Fact::Membership(..)
+            | Fact::Deleted { .. }
+            | Fact::Absent { .. } => match fact.incoming().map(|(entity, _)| entity) {
+                Some(Entity::User(id)) => need(["user", id.as_str(), ""], Mode::Exclusive),
+                Some(Entity::Organization(id)) => {
+                    need(["organization", id.as_str(), ""], Mode::Exclusive);
+                }
+                Some(Entity::Membership(organization, user)) => {
+                    // Neither may be deleted meanwhile; others of them may be written.
+                    need(["user", user.as_str(), ""], Mode::Shared);
+                    need(["organization", organization.as_str(), ""], Mode::Shared);
+                    need(
+                        ["membership", organization.as_str(), user.as_str()],
+                        Mode::Exclusive,
+                    );
+                }
+                None => {}
+            },
+        }
+    }
+    needed
+}
