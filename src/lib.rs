@@ -15,6 +15,7 @@ pub mod credential;
 pub mod decision;
 pub mod mirror;
 pub mod token;
+pub mod webhook;
 
 pub mod authz;
 pub mod keys;

@@ -30,6 +30,18 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["explain", "identity", "mirror", "reason"],
         &["thiserror"],
     ),
+    (
+        "webhook",
+        &["identity"],
+        &[
+            "aws_lc_rs",
+            "base64",
+            "secrecy",
+            "serde",
+            "serde_json",
+            "thiserror",
+        ],
+    ),
     // Knowing: caches, keys, orchestration.
     (
         "keys",
