@@ -16,6 +16,7 @@ mod errors;
 mod feed;
 mod heads;
 mod inbox;
+mod key_snapshots;
 mod locks;
 mod memberships;
 mod migrations;
