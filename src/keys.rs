@@ -18,7 +18,9 @@ use thiserror::Error;
 pub use self::key_set::{IgnoredBecause, InvalidKeySet, KeySet};
 pub use self::keyring::{FetchOutcome, Keyring, KeyringStats, Lookup, RefreshSettings};
 pub use self::self_test::{SelfTestFailed, self_test};
-pub use self::snapshot::Snapshot;
+pub use self::snapshot::{
+    Keeping, SavedKeys, Snapshot, SnapshotDirectory, SnapshotError, SnapshotStore,
+};
 pub use self::verifying_key::{InvalidKey, VerifyingKey};
 use crate::identity::Timestamp;
 

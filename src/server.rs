@@ -2,6 +2,7 @@
 //!
 //! Called by `cli` and by tests. The only place that knows every room; it holds no rule.
 
+mod database;
 mod instances;
 mod metrics;
 
@@ -22,7 +23,9 @@ use crate::{
     },
     identity::Timestamp,
     keys::{self, Clock, JwksSource, SelfTestFailed},
+    mirror::StoreError,
     settings::{Problems, Settings},
+    store::SqlStore,
     telemetry::metrics::Exporter,
 };
 
@@ -55,6 +58,14 @@ pub enum StartError {
     /// An instance cannot be used as it is configured.
     #[error(transparent)]
     Settings(#[from] Problems),
+    /// The database cannot be used.
+    #[error("CLERK_AUTHZ_DATABASE_URL is {address:?}; {source}")]
+    Database {
+        /// Its value, without the password.
+        address: String,
+        /// Why not.
+        source: StoreError,
+    },
     /// A port cannot be had.
     #[error("{variable} is {addr}; cannot listen there: {source}")]
     Listen {
@@ -93,6 +104,8 @@ pub struct Running {
     /// Ends what works in the background.
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// Closed last: what ends before may still write.
+    store: Option<SqlStore>,
 }
 
 /// The use cases without doors, for one-off questions.
@@ -112,11 +125,19 @@ impl Asker {
     ) -> Result<Self, StartError> {
         keys::self_test()?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let mut set = InstanceSet::new(settings, Arc::clone(&clock), stop.clone(), tasks.clone());
+        // One question neither needs the database nor migrates it.
+        let snapshots = database::snapshots(settings, None);
+        let mut set = InstanceSet::new(
+            settings,
+            snapshots,
+            Arc::clone(&clock),
+            stop.clone(),
+            tasks.clone(),
+        );
         if let Some(source) = source {
             set = set.with_source(source);
         }
-        let instances = set.apply(&settings.instances)?;
+        let instances = set.apply(&settings.instances).await?;
         // Nothing is asked twice.
         let verifier = Arc::new(Verifier::new(
             instances,
@@ -146,8 +167,16 @@ pub async fn start(settings: &Settings, clock: Clock) -> Result<Running, StartEr
     let draining = CancellationToken::new();
     let tasks = TaskTracker::new();
 
-    let mut set = InstanceSet::new(settings, Arc::clone(&clock), stop.clone(), tasks.clone());
-    let instances = set.apply(&settings.instances)?;
+    let store = database::open(settings).await?;
+    let snapshots = database::snapshots(settings, store.as_ref());
+    let mut set = InstanceSet::new(
+        settings,
+        snapshots,
+        Arc::clone(&clock),
+        stop.clone(),
+        tasks.clone(),
+    );
+    let instances = set.apply(&settings.instances).await?;
     let cache = TokenCache::new(settings.cache_bytes);
     let verifier = Arc::new(Verifier::new(instances, cache, settings.clock_skew));
     let health = Arc::new(HealthReport::new(
@@ -218,6 +247,7 @@ pub async fn start(settings: &Settings, clock: Clock) -> Result<Running, StartEr
         doors,
         stop,
         tasks,
+        store,
     })
 }
 
@@ -287,6 +317,9 @@ impl Running {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        if let Some(store) = self.store {
+            store.close().await;
+        }
         info!("stopped");
     }
 }

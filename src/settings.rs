@@ -3,6 +3,7 @@
 //!
 //! Called by `cli` and `server`. Knows `identity` only; reads no clock and opens no connection.
 
+mod database;
 mod instances;
 mod problems;
 mod value;
@@ -15,6 +16,7 @@ use std::{
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+pub use self::database::DatabaseSettings;
 pub use self::instances::load_instances;
 pub use self::problems::{Problem, Problems};
 use self::variables::{Origin, Raw};
@@ -161,6 +163,8 @@ pub struct Settings {
     pub http_addr: SocketAddr,
     /// Where keys survive a restart.
     pub state_dir: Option<PathBuf>,
+    /// Where what is known survives a restart and is shared by replicas.
+    pub database: Option<DatabaseSettings>,
     /// How keys are kept fresh.
     pub keys: KeysSettings,
     /// How long one request to the Backend API may take.
@@ -277,6 +281,7 @@ impl Settings {
             grpc_addr: raw.address("CLERK_AUTHZ_GRPC_ADDR", &mut problems),
             http_addr: raw.address("CLERK_AUTHZ_HTTP_ADDR", &mut problems),
             state_dir: raw.text("CLERK_AUTHZ_STATE_DIR").map(PathBuf::from),
+            database: raw.database("CLERK_AUTHZ_DATABASE_URL", &mut problems),
             keys,
             api_timeout: raw.duration_within(
                 "CLERK_AUTHZ_API_TIMEOUT",
@@ -355,6 +360,9 @@ impl Settings {
 
 /// A secret as it may be shown: its public prefix.
 fn masked(secret: &str) -> String {
+    if secret.contains("://") {
+        return database::shown(secret);
+    }
     for prefix in ["sk_live_", "sk_test_", "live_", "test_"] {
         if secret.starts_with(prefix) {
             return format!("{prefix}…");

@@ -175,11 +175,11 @@ impl Keyring {
     ) -> Self {
         let now = clock();
         let held = snapshot.as_ref().and_then(|snapshot| {
-            match snapshot.load(settings.max_staleness, now) {
+            match snapshot.keys(settings.max_staleness, now) {
                 Ok(held) => held,
                 Err(unusable) => {
-                    let file = snapshot.path().display();
-                    warn!(%file, "the key snapshot {unusable}; starting without it");
+                    let instance = snapshot.instance();
+                    warn!(%instance, "the key snapshot {unusable}; starting without it");
                     None
                 }
             }
@@ -411,18 +411,21 @@ impl Refreshed {
         Ok((keys, document))
     }
 
+    /// Not waited for longer than for a fetch: the next one is due.
     async fn store_snapshot(&self, document: Vec<u8>, fetched_at: Timestamp) {
-        let Some(snapshot) = self.snapshot.clone() else {
+        let Some(snapshot) = &self.snapshot else {
             return;
         };
-        let file = snapshot.path().display().to_string();
-        let stored =
-            tokio::task::spawn_blocking(move || snapshot.store(&document, fetched_at)).await;
-        if let Ok(Err(error)) = stored {
-            let first = self.snapshot_failures.fetch_add(1, Ordering::Relaxed) == 0;
-            if first {
-                warn!(%file, %error, "cannot write the key snapshot; keys will not survive a restart");
-            }
+        let limit = self.settings.fetch_timeout;
+        let error = match timeout(limit, snapshot.save(document, fetched_at)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {limit:?}"),
+        };
+        let first = self.snapshot_failures.fetch_add(1, Ordering::Relaxed) == 0;
+        if first {
+            let instance = snapshot.instance();
+            warn!(%instance, %error, "cannot keep the key snapshot; keys will not survive a restart");
         }
     }
 

@@ -1,10 +1,13 @@
-//! The last good key set on disk, so that keys survive a restart during an outage. Only public keys
-//! are in it.
+//! The last good key set, kept so that keys survive a restart during an outage. Only public keys are
+//! in it.
 
 use std::{
-    fs,
+    fmt, fs,
+    future::Future,
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,19 +24,50 @@ const FUTURE_TOLERANCE: Duration = Duration::from_secs(300);
 /// The largest file that is read: a document, as a JSON string, and the frame around it.
 const MAX_FILE_BYTES: u64 = 2 * MAX_DOCUMENT_BYTES as u64 + 4096;
 
-/// Where an instance's snapshot is.
-#[derive(Clone, Debug)]
+/// An answer on its way. May be dropped half-way; what was kept before stays.
+pub type Keeping<'a, T> = Pin<Box<dyn Future<Output = Result<T, SnapshotError>> + Send + 'a>>;
+
+/// Where snapshots are kept: the old one or the new one, never half.
+pub trait SnapshotStore: fmt::Debug + Send + Sync + 'static {
+    /// An instance's snapshot; `None` when there is none.
+    fn load<'a>(&'a self, instance: &'a InstanceName) -> Keeping<'a, Option<SavedKeys>>;
+
+    /// Keeps a snapshot in place of an older one.
+    fn save<'a>(&'a self, instance: &'a InstanceName, saved: SavedKeys) -> Keeping<'a, ()>;
+}
+
+/// A key set as it was fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedKeys {
+    /// Whose keys they are.
+    pub issuer: String,
+    /// When they were fetched.
+    pub fetched_at: Timestamp,
+    /// The document as it came.
+    pub document: Vec<u8>,
+}
+
+/// A snapshot cannot be read or kept.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct SnapshotError(pub String);
+
+/// An instance's snapshot.
+#[derive(Debug)]
 pub struct Snapshot {
-    file: PathBuf,
+    store: Arc<dyn SnapshotStore>,
+    instance: InstanceName,
     issuer: Issuer,
+    /// What was kept when it was opened.
+    kept: Result<Option<SavedKeys>, SnapshotError>,
 }
 
 /// Why a snapshot is not used.
 #[derive(Debug, Error)]
 pub(super) enum Unusable {
     #[error("cannot be read: {0}")]
-    Io(#[from] io::Error),
-    #[error("is not a key snapshot")]
+    Unreadable(SnapshotError),
+    #[error("holds no key set")]
     Form,
     #[error("is of another issuer, {0}")]
     OtherIssuer(String),
@@ -43,6 +77,73 @@ pub(super) enum Unusable {
     Future(Timestamp),
 }
 
+impl Snapshot {
+    /// Reads what `store` keeps for the instance; it is believed only for the same issuer.
+    pub async fn open(
+        store: Arc<dyn SnapshotStore>,
+        instance: InstanceName,
+        issuer: Issuer,
+    ) -> Self {
+        let kept = store.load(&instance).await;
+        Self {
+            store,
+            instance,
+            issuer,
+            kept,
+        }
+    }
+
+    /// The instance.
+    pub(super) fn instance(&self) -> &InstanceName {
+        &self.instance
+    }
+
+    /// The keys that were kept when it was opened; `None` when there were none.
+    pub(super) fn keys(
+        &self,
+        max_staleness: Duration,
+        now: Timestamp,
+    ) -> Result<Option<(KeySet, Timestamp)>, Unusable> {
+        let Some(saved) = self.kept.clone().map_err(Unusable::Unreadable)? else {
+            return Ok(None);
+        };
+        let SavedKeys {
+            issuer,
+            fetched_at,
+            document,
+        } = saved;
+        if issuer != self.issuer.as_str() {
+            return Err(Unusable::OtherIssuer(issuer));
+        }
+        if fetched_at > now.plus(FUTURE_TOLERANCE) {
+            return Err(Unusable::Future(fetched_at));
+        }
+        if now.since(fetched_at) > max_staleness {
+            return Err(Unusable::TooOld(fetched_at));
+        }
+        let keys = KeySet::parse(&document).map_err(|_| Unusable::Form)?;
+        Ok(Some((keys, fetched_at)))
+    }
+
+    /// Keeps a set that was fetched.
+    pub(super) async fn save(
+        &self,
+        document: Vec<u8>,
+        fetched_at: Timestamp,
+    ) -> Result<(), SnapshotError> {
+        let saved = SavedKeys {
+            issuer: self.issuer.as_str().to_owned(),
+            fetched_at,
+            document,
+        };
+        self.store.save(&self.instance, saved).await
+    }
+}
+
+/// Snapshots as files in a directory: `keys-<instance>.json`.
+#[derive(Clone, Debug)]
+pub struct SnapshotDirectory(PathBuf);
+
 #[derive(Serialize, Deserialize)]
 struct File {
     issuer: String,
@@ -51,61 +152,68 @@ struct File {
     jwks: String,
 }
 
-impl Snapshot {
-    /// `keys-<instance>.json` in `directory`; it is believed only for the same issuer.
-    pub fn new(directory: PathBuf, instance: &InstanceName, issuer: Issuer) -> Self {
-        Self {
-            file: directory.join(format!("keys-{instance}.json")),
-            issuer,
-        }
+impl SnapshotDirectory {
+    /// Files in this directory, which is made where there is none.
+    pub fn new(directory: PathBuf) -> Self {
+        Self(directory)
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.file
+    /// Where an instance's file is.
+    pub fn file(&self, instance: &InstanceName) -> PathBuf {
+        self.0.join(format!("keys-{instance}.json"))
+    }
+}
+
+impl SnapshotStore for SnapshotDirectory {
+    fn load<'a>(&'a self, instance: &'a InstanceName) -> Keeping<'a, Option<SavedKeys>> {
+        let file = self.file(instance);
+        Box::pin(async move { read(&file).map_err(|error| failed(&file, &error)) })
     }
 
-    /// `None` when there is none.
-    pub(super) fn load(
-        &self,
-        max_staleness: Duration,
-        now: Timestamp,
-    ) -> Result<Option<(KeySet, Timestamp)>, Unusable> {
-        let mut bytes = Vec::new();
-        match fs::File::open(&self.file) {
-            Ok(file) => file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let file: File = serde_json::from_slice(&bytes).map_err(|_| Unusable::Form)?;
-        if file.issuer != self.issuer.as_str() {
-            return Err(Unusable::OtherIssuer(file.issuer));
-        }
-        let fetched_at = Timestamp::from_unix_millis(file.fetched_at_unix_millis);
-        if fetched_at > now.plus(FUTURE_TOLERANCE) {
-            return Err(Unusable::Future(fetched_at));
-        }
-        if now.since(fetched_at) > max_staleness {
-            return Err(Unusable::TooOld(fetched_at));
-        }
-        let keys = KeySet::parse(file.jwks.as_bytes()).map_err(|_| Unusable::Form)?;
-        Ok(Some((keys, fetched_at)))
+    fn save<'a>(&'a self, instance: &'a InstanceName, saved: SavedKeys) -> Keeping<'a, ()> {
+        let file = self.file(instance);
+        Box::pin(async move {
+            tokio::task::spawn_blocking(move || {
+                write(&file, &saved).map_err(|error| failed(&file, &error))
+            })
+            .await
+            .unwrap_or_else(|error| Err(SnapshotError(error.to_string())))
+        })
     }
+}
 
-    /// Written beside and renamed, so that a crash leaves the old one or the new one, never half.
-    pub(super) fn store(&self, document: &[u8], fetched_at: Timestamp) -> io::Result<()> {
-        let file = File {
-            issuer: self.issuer.as_str().to_owned(),
-            fetched_at_unix_millis: fetched_at.unix_millis(),
-            jwks: String::from_utf8_lossy(document).into_owned(),
-        };
-        let directory = self.file.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(directory)?;
-        let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
-        serde_json::to_writer(&mut temporary, &file)?;
-        temporary.flush()?;
-        temporary.as_file().sync_all()?;
-        temporary.persist(&self.file)?;
-        Ok(())
-    }
+fn failed(file: &Path, error: &io::Error) -> SnapshotError {
+    SnapshotError(format!("{}: {error}", file.display()))
+}
+
+fn read(file: &Path) -> io::Result<Option<SavedKeys>> {
+    let mut bytes = Vec::new();
+    match fs::File::open(file) {
+        Ok(file) => file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let file: File = serde_json::from_slice(&bytes)?;
+    Ok(Some(SavedKeys {
+        issuer: file.issuer,
+        fetched_at: Timestamp::from_unix_millis(file.fetched_at_unix_millis),
+        document: file.jwks.into_bytes(),
+    }))
+}
+
+/// Written beside and renamed, so that a crash leaves the old one or the new one, never half.
+fn write(file: &Path, saved: &SavedKeys) -> io::Result<()> {
+    let content = File {
+        issuer: saved.issuer.clone(),
+        fetched_at_unix_millis: saved.fetched_at.unix_millis(),
+        jwks: String::from_utf8_lossy(&saved.document).into_owned(),
+    };
+    let directory = file.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(directory)?;
+    let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
+    serde_json::to_writer(&mut temporary, &content)?;
+    temporary.flush()?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(file)?;
+    Ok(())
 }

@@ -9,7 +9,7 @@ use tracing::{error, info};
 use crate::{
     authz::{Instance, InstanceSerial, Instances, Verifier},
     clerk::{ApiOptions, BackendApi, HttpJwksSource},
-    keys::{Clock, JwksSource, Keyring, RefreshSettings, Snapshot, VerifyingKey},
+    keys::{Clock, JwksSource, Keyring, RefreshSettings, Snapshot, SnapshotStore, VerifyingKey},
     mirror::Directory,
     settings::{self, InstanceSettings, KeySource, KeysSettings, Problem, Problems, Settings},
 };
@@ -22,7 +22,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 pub(super) struct InstanceSet {
     keys: KeysSettings,
     api_timeout: Duration,
-    state_dir: Option<PathBuf>,
+    /// Where the last good keys are kept.
+    snapshots: Option<Arc<dyn SnapshotStore>>,
     clock: Clock,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -41,6 +42,7 @@ struct Member {
 impl InstanceSet {
     pub(super) fn new(
         settings: &Settings,
+        snapshots: Option<Arc<dyn SnapshotStore>>,
         clock: Clock,
         stop: CancellationToken,
         tasks: TaskTracker,
@@ -48,7 +50,7 @@ impl InstanceSet {
         Self {
             keys: settings.keys.clone(),
             api_timeout: settings.api_timeout,
-            state_dir: settings.state_dir.clone(),
+            snapshots,
             clock,
             stop,
             tasks,
@@ -60,12 +62,15 @@ impl InstanceSet {
     /// Takes every instance's keys from `source`, and leaves snapshots aside.
     pub(super) fn with_source(mut self, source: Arc<dyn JwksSource>) -> Self {
         self.source = Some(source);
-        self.state_dir = None;
+        self.snapshots = None;
         self
     }
 
     /// Makes the set what `wanted` says; when it fails nothing has changed.
-    pub(super) fn apply(&mut self, wanted: &[InstanceSettings]) -> Result<Instances, Problems> {
+    pub(super) async fn apply(
+        &mut self,
+        wanted: &[InstanceSettings],
+    ) -> Result<Instances, Problems> {
         let mut members = Vec::with_capacity(wanted.len());
         let mut problems = Vec::new();
         for settings in wanted {
@@ -75,7 +80,7 @@ impl InstanceSet {
                 .position(|member| member.settings.same_as(settings));
             match kept {
                 Some(index) => members.push(self.members[index].share()),
-                None => match self.member(settings) {
+                None => match self.member(settings).await {
                     Ok(member) => members.push(member),
                     Err(problem) => problems.push(problem),
                 },
@@ -117,7 +122,7 @@ impl InstanceSet {
         Ok(instances)
     }
 
-    fn member(&self, settings: &InstanceSettings) -> Result<Member, Problem> {
+    async fn member(&self, settings: &InstanceSettings) -> Result<Member, Problem> {
         let instance = Instance {
             serial: InstanceSerial::next(),
             name: settings.name.clone(),
@@ -125,7 +130,7 @@ impl InstanceSet {
             publishable_key: settings.publishable_key.clone(),
             authorized_parties: shared(&settings.authorized_parties),
             audiences: shared(&settings.audiences),
-            keyring: Arc::new(self.keyring(settings)?),
+            keyring: Arc::new(self.keyring(settings).await?),
             directory: self.directory(settings)?,
         };
         Ok(Member {
@@ -158,7 +163,7 @@ impl InstanceSet {
         }
     }
 
-    fn keyring(&self, settings: &InstanceSettings) -> Result<Keyring, Problem> {
+    async fn keyring(&self, settings: &InstanceSettings) -> Result<Keyring, Problem> {
         let name = &settings.name;
         if let Some(source) = &self.source {
             let source = Arc::clone(source);
@@ -187,9 +192,13 @@ impl InstanceSet {
                             format!("of instance \"{name}\" cannot be used: {error}"),
                         )
                     })?;
-                let snapshot = self.state_dir.as_ref().map(|directory| {
-                    Snapshot::new(directory.clone(), name, settings.issuer.clone())
-                });
+                let snapshot = match &self.snapshots {
+                    Some(store) => {
+                        let (store, issuer) = (Arc::clone(store), settings.issuer.clone());
+                        Some(Snapshot::open(store, name.clone(), issuer).await)
+                    }
+                    None => None,
+                };
                 Ok(Keyring::refreshed(
                     Arc::new(source),
                     self.refresh(),
@@ -226,8 +235,11 @@ impl InstanceSet {
                 continue;
             }
             last = Some(now);
-            let loaded = settings::load_instances(&file);
-            match loaded.and_then(|wanted| self.apply(&wanted)) {
+            let applied = match settings::load_instances(&file) {
+                Ok(wanted) => self.apply(&wanted).await,
+                Err(problems) => Err(problems),
+            };
+            match applied {
                 Ok(instances) => {
                     verifier.set_instances(instances);
                     info!(file = %file.display(), "instances reloaded");

@@ -324,8 +324,49 @@ fn every_wrong_setting_says_how_to_mend_it() {
         ),
         (
             "of a later version",
-            &[pk, ("CLERK_AUTHZ_DATABASE_URL", "sqlite://x")],
-            "CLERK_AUTHZ_DATABASE_URL is not a setting of this version; see docs/settings.md",
+            &[pk, ("CLERK_AUTHZ_POLICY", "policy.yaml")],
+            "CLERK_AUTHZ_POLICY is not a setting of this version; see docs/settings.md",
+        ),
+        (
+            "a database of another kind",
+            &[
+                pk,
+                ("CLERK_AUTHZ_DATABASE_URL", "mysql://user:hushhush@db/name"),
+            ],
+            "CLERK_AUTHZ_DATABASE_URL is not a database's address; expected one that starts with \"sqlite://\" or \"postgres://\", such as \"sqlite:///PATH\" or \"postgres://USER:PASSWORD@HOST/NAME\"",
+        ),
+        (
+            "a database without a scheme",
+            &[pk, ("CLERK_AUTHZ_DATABASE_URL", "/var/lib/clerk-authz.db")],
+            "CLERK_AUTHZ_DATABASE_URL is not a database's address; expected \"sqlite:///PATH\" or \"postgres://USER:PASSWORD@HOST/NAME\"",
+        ),
+        (
+            "a SQLite database without a file",
+            &[pk, ("CLERK_AUTHZ_DATABASE_URL", "sqlite:///var/lib/")],
+            "CLERK_AUTHZ_DATABASE_URL is not a database's address; expected a file behind \"sqlite://\", such as \"sqlite:///var/lib/clerk-authz/clerk-authz.db\"",
+        ),
+        (
+            "a SQLite database that forgets",
+            &[pk, ("CLERK_AUTHZ_DATABASE_URL", "sqlite://:memory:")],
+            "expected a file: a database in memory would forget everything at a restart; leave the setting out to have none",
+        ),
+        (
+            "a SQLite database with options",
+            &[pk, ("CLERK_AUTHZ_DATABASE_URL", "sqlite://a.db?mode=rwc")],
+            "expected a path without \"?\", \"#\" and \"%\": it takes no options and is not decoded",
+        ),
+        (
+            "a PostgreSQL database without a host",
+            &[pk, ("CLERK_AUTHZ_DATABASE_URL", "postgres:///name")],
+            "expected a host, as in \"sqlite:///PATH\" or \"postgres://USER:PASSWORD@HOST/NAME\"",
+        ),
+        (
+            "a PostgreSQL database without a name",
+            &[
+                pk,
+                ("CLERK_AUTHZ_DATABASE_URL", "postgres://user:hushhush@db"),
+            ],
+            "expected the name of a database behind the host, as in \"sqlite:///PATH\" or \"postgres://USER:PASSWORD@HOST/NAME\"",
         ),
         (
             "both one and several",
@@ -470,6 +511,40 @@ fn a_wrong_instances_file_says_where() {
             "found {problems}\nexpected {expected}"
         );
     }
+}
+
+#[test]
+fn a_database_is_a_file_or_a_server_and_is_shown_without_its_password() {
+    let long = file("postgres://user:hushhush@db.example.com:6432/name\n");
+    let long = long.path().to_str().expect("UTF-8");
+    for (variable, value, shown) in [
+        ("", "sqlite:///var/lib/x.db", "sqlite:///var/lib/x.db"),
+        ("", "sqlite://x.db", "sqlite://x.db"),
+        ("", "postgres://db/name", "postgres://db/name"),
+        (
+            "",
+            "postgresql://user:hushhush@db/name?sslmode=verify-full&password=hushhush",
+            "postgresql://user:…@db/name?…",
+        ),
+        (
+            "",
+            "postgres:///name?host=/run/postgresql&user=someone",
+            "postgres:///name?…",
+        ),
+        ("_FILE", long, "postgres://user:…@db.example.com:6432/name"),
+    ] {
+        let variable = format!("CLERK_AUTHZ_DATABASE_URL{variable}");
+        let settings = load(&[("CLERK_PUBLISHABLE_KEY", PK_TEST), (&variable, value)]);
+        let settings = settings.unwrap_or_else(|problems| panic!("{value}: {problems}"));
+        let database = settings.database.as_ref().expect("a database");
+        assert_eq!(database.to_string(), shown);
+        let config = settings.print_config();
+        let line = format!("CLERK_AUTHZ_DATABASE_URL={shown}  # ");
+        assert!(config.contains(&line), "{config}");
+        assert!(!format!("{config}{settings:?}").contains("hushhush"));
+    }
+    let none = load(&[("CLERK_PUBLISHABLE_KEY", PK_TEST)]).expect("good");
+    assert!(none.database.is_none());
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, fmt, fs, net::SocketAddr, ops::RangeInclusive, 
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
-use super::{EnvironmentVariables, LogFormat, Problem, Shown, masked, value};
+use super::{
+    DatabaseSettings, EnvironmentVariables, LogFormat, Problem, Shown, database, masked, value,
+};
 
 /// A setting.
 #[derive(Clone, Copy, Debug)]
@@ -117,7 +119,12 @@ pub const VARIABLES: &[Variable] = &[
         "CLERK_AUTHZ_STATE_DIR",
         "state-dir",
         None,
-        "A directory in which the keys survive a restart",
+        "A directory in which the keys survive a restart; without it they are kept in the database, where there is one",
+    ),
+    secret(
+        "CLERK_AUTHZ_DATABASE_URL",
+        "database-url-file",
+        "The database: sqlite:///PATH for one replica, postgres://USER:PASSWORD@HOST/NAME for many; the keys survive a restart in it",
     ),
     variable(
         "CLERK_AUTHZ_KEYS_REFRESH",
@@ -299,7 +306,11 @@ impl Raw {
             .keys()
             .filter(|name| name.starts_with("CLERK_AUTHZ_"))
         {
-            if !VARIABLES.iter().any(|variable| variable.name == *name) {
+            let is_known = |variable: &Variable| {
+                variable.name == name
+                    || variable.secret && name.strip_suffix("_FILE") == Some(variable.name)
+            };
+            if !VARIABLES.iter().any(is_known) {
                 problems.push(Problem::new(name, unknown(name)));
             }
         }
@@ -384,6 +395,22 @@ impl Raw {
             Some(None) | None => {
                 problems.push(self.wrong(name, "a duration with a unit, such as \"5s\""));
                 least
+            }
+        }
+    }
+
+    /// What is wrong is said without any part of the address, which may hold a password.
+    pub(super) fn database(
+        &self,
+        name: &str,
+        problems: &mut Vec<Problem>,
+    ) -> Option<DatabaseSettings> {
+        match database::parse(&self.text(name)?) {
+            Ok(database) => Some(database),
+            Err(expected) => {
+                let text = format!("is not a database's address; expected {expected}");
+                problems.push(Problem::new(self.subject(name), text));
+                None
             }
         }
     }

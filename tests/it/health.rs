@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clerk_authz::{
     emulator::{Fault, Faults, TokenSpec},
+    server,
     telemetry::metrics::CATALOGUE,
 };
 use tokio_stream::StreamExt;
@@ -12,7 +13,9 @@ use tonic_health::pb::{
 };
 use tonic_reflection::pb::{v1, v1alpha};
 
-use crate::support::{Fixture, channel, eventually, get, offline_clerk, reason_of, settings_for};
+use crate::support::{
+    Fixture, channel, database::Place, eventually, get, offline_clerk, reason_of, settings_for,
+};
 
 const NAMES: [&str; 3] = ["", "clerkauthz.v1.AuthzService", "liveness"];
 
@@ -134,6 +137,44 @@ async fn keys_survive_a_restart_while_clerk_is_down() {
     let token = second.mint(&TokenSpec::session("user_alice"));
     assert!(second.verify(&token).await.is_ok());
     second.stop().await;
+}
+
+/// With nothing but a database the keys survive a restart in it, on either engine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_survive_a_restart_in_the_database_while_clerk_is_down() {
+    for place in [Place::sqlite(), Place::postgres().await] {
+        let clerk = offline_clerk().await;
+        let settings = settings_for(&clerk, &[("CLERK_AUTHZ_DATABASE_URL", &place.url())]);
+        let first = Fixture::start_on(clerk, &settings).await;
+        let kept = "SELECT COUNT(*) FROM key_snapshots WHERE instance = 'default'";
+        eventually("a snapshot", async || place.number(kept).await == 1).await;
+        first.service.stop().await;
+        let clerk = first.clerk;
+        clerk.instances()[0].set_faults(Faults::always(Fault::Down));
+
+        let second = Fixture::start_on(clerk, &settings).await;
+
+        assert_eq!(status(&second, "").await, ServingStatus::Serving);
+        let token = second.mint(&TokenSpec::session("user_alice"));
+        assert!(second.verify(&token).await.is_ok());
+        second.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_used_is_an_error_at_start() {
+    let clerk = offline_clerk().await;
+    let url = "postgres://someone:hushhush@127.0.0.1:1/none";
+    let settings = settings_for(&clerk, &[("CLERK_AUTHZ_DATABASE_URL", url)]);
+
+    let error = server::start(&settings, server::system_clock()).await;
+
+    let error = error.err().expect("it does not start").to_string();
+    let expected = "CLERK_AUTHZ_DATABASE_URL is \"postgres://someone:…@127.0.0.1:1/none\"; \
+                    the database is unavailable: ";
+    assert!(error.starts_with(expected), "{error}");
+    assert!(!error.contains("hushhush"), "{error}");
+    clerk.stop().await;
 }
 
 #[tokio::test]

@@ -105,7 +105,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "store",
-        &["identity", "mirror"],
+        &["identity", "keys", "mirror"],
         // Modules of its own have the names of the engines.
         &["serde", "serde_json", "sqlx", "tokio"],
     ),
@@ -196,10 +196,18 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "keys",
             "mirror",
             "settings",
+            "store",
             "telemetry",
         ],
         // `http` is the door.
-        &["http", "thiserror", "tokio", "tokio_util", "tracing"],
+        &[
+            "http",
+            "secrecy",
+            "thiserror",
+            "tokio",
+            "tokio_util",
+            "tracing",
+        ],
     ),
     ("cli", &["*"], &["*"]),
 ];

@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::*;
-use crate::{identity::Issuer, keys::tests::TestKey};
+use crate::{
+    identity::{InstanceName, Issuer},
+    keys::{SnapshotDirectory, tests::TestKey},
+};
 
 /// Starts at a round number; advances with tokio's paused time.
 fn clock() -> Clock {
@@ -113,20 +116,18 @@ async fn outage_of_24_hours_with_a_restart_in_the_middle_denies_nobody() {
     let directory = tempfile::tempdir().expect("a directory");
     let issuer: Issuer = "https://clerk.example.com".parse().expect("an issuer");
     let name = "default".parse().expect("a name");
-    let snapshot = || {
-        Some(Snapshot::new(
-            directory.path().to_owned(),
-            &name,
-            issuer.clone(),
-        ))
+    let snapshots = SnapshotDirectory::new(directory.path().to_owned());
+    let snapshot = async || {
+        let store = Arc::new(snapshots.clone());
+        Some(Snapshot::open(store, InstanceName::clone(&name), issuer.clone()).await)
     };
     let key = TestKey::generate("ins_1");
     let source = TestSource::new(Behaviour::Serves(TestKey::document(&[&key])));
     let clock = clock();
-    let first = Fixture::start(&source, &clock, snapshot());
+    let first = Fixture::start(&source, &clock, snapshot().await);
     assert!(first.finds("ins_1").await);
     // The snapshot is written off the runtime, in real time.
-    while !snapshot().expect("one").path().exists() {
+    while !snapshots.file(&name).exists() {
         tokio::task::yield_now().await;
         std::thread::yield_now();
     }
@@ -137,7 +138,7 @@ async fn outage_of_24_hours_with_a_restart_in_the_middle_denies_nobody() {
         assert!(first.finds("ins_1").await);
     }
     drop(first);
-    let second = Fixture::start(&source, &clock, snapshot());
+    let second = Fixture::start(&source, &clock, snapshot().await);
     for _ in 0..12 {
         assert!(second.finds("ins_1").await);
         assert!(second.ring.is_usable(clock()));
@@ -377,46 +378,48 @@ async fn the_owner_ends_with_its_stop() {
     assert_eq!(fixture.source.fetches(), before);
 }
 
-#[test]
-fn a_snapshot_is_believed_only_when_it_is_ours_young_and_whole() {
+#[tokio::test]
+async fn a_snapshot_is_believed_only_when_it_is_ours_young_and_whole() {
     let directory = tempfile::tempdir().expect("a directory");
-    let name = "default".parse().expect("a name");
-    let at = |issuer: &str| {
-        Snapshot::new(
-            directory.path().to_owned(),
-            &name,
-            issuer.parse().expect("an issuer"),
-        )
+    let name: InstanceName = "default".parse().expect("a name");
+    let snapshots = Arc::new(SnapshotDirectory::new(directory.path().to_owned()));
+    let at = async |issuer: &str| {
+        let issuer = issuer.parse().expect("an issuer");
+        Snapshot::open(Arc::clone(&snapshots) as _, name.clone(), issuer).await
     };
-    let ours = at("https://a.example.com");
+    let ours = async || at("https://a.example.com").await;
     let now = Timestamp::from_unix_seconds(1_800_000_000);
-    let load = |snapshot: &Snapshot, later: u64| {
-        snapshot.load(
+    let keys = |snapshot: &Snapshot, later: u64| {
+        snapshot.keys(
             Duration::from_secs(3_600),
             now.plus(Duration::from_secs(later)),
         )
     };
-    assert!(matches!(load(&ours, 0), Ok(None)), "there is none yet");
+    assert!(
+        matches!(keys(&ours().await, 0), Ok(None)),
+        "there is none yet"
+    );
 
     let document = TestKey::document(&[&TestKey::generate("ins_1")]);
-    ours.store(&document, now).expect("written");
+    let saved = ours().await.save(document, now).await;
+    saved.expect("written");
 
-    let (keys, fetched_at) = load(&ours, 3_600).expect("good").expect("there");
-    assert!(keys.get("ins_1").is_some());
+    let kept = ours().await;
+    let (set, fetched_at) = keys(&kept, 3_600).expect("good").expect("there");
+    assert!(set.get("ins_1").is_some());
     assert_eq!(fetched_at, now, "its age is kept: a restart renews nothing");
-    assert!(load(&ours, 3_601).is_err(), "too old");
-    assert!(
-        load(&at("https://b.example.com"), 0).is_err(),
-        "another issuer's"
-    );
-    let early = ours.load(
+    assert!(keys(&kept, 3_601).is_err(), "too old");
+    let others = at("https://b.example.com").await;
+    assert!(keys(&others, 0).is_err(), "another issuer's");
+    let early = kept.keys(
         Duration::from_secs(3_600),
         now.minus(Duration::from_secs(301)),
     );
     assert!(early.is_err(), "from the future");
-    let text = std::fs::read_to_string(ours.path()).expect("text");
-    std::fs::write(ours.path(), &text[..text.len() / 2]).expect("written");
-    assert!(load(&ours, 0).is_err(), "half a file");
+    let file = snapshots.file(&name);
+    let text = std::fs::read_to_string(&file).expect("text");
+    std::fs::write(&file, &text[..text.len() / 2]).expect("written");
+    assert!(keys(&ours().await, 0).is_err(), "half a file");
 }
 
 #[test]

@@ -60,6 +60,14 @@ impl Place {
         }
     }
 
+    /// What CLERK_AUTHZ_DATABASE_URL says.
+    pub fn url(&self) -> String {
+        match self {
+            Self::Sqlite { file, .. } => format!("sqlite://{}", file.display()),
+            Self::Postgres { url } => url.clone(),
+        }
+    }
+
     /// Runs a statement as somebody who is not the store.
     pub async fn run(&self, sql: &'static str) {
         use sqlx::Connection;
