@@ -83,6 +83,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "tracing",
         ],
     ),
+    ("sync", &["identity", "mirror"], &["thiserror"]),
     // Doors and neighbours: each knows one foreign format.
     (
         "clerk",
@@ -119,7 +120,9 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "identity",
             "keys",
             "mirror",
+            "mirror",
             "reason",
+            "sync",
         ],
         &[
             "axum",
