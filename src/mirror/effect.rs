@@ -88,10 +88,13 @@ impl Fact {
     }
 }
 
+/// The most facts of one effect: each takes locks until the commit. More are refused.
+pub const MAX_FACTS: usize = 1_000;
+
 /// What is written in one transaction: all of it, or nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effect {
-    /// In order; none is fine.
+    /// In order, at most [`MAX_FACTS`]; none is fine.
     pub facts: Vec<Fact>,
     /// The message of the inbox that is done with it. When the claim was lost meanwhile, nothing is
     /// written.

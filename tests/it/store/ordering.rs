@@ -1,7 +1,8 @@
 //! The ordering rules, through SQL.
 
 use clerk_authz::mirror::{
-    Entity, EntityKind, Fact, Head, KnownMembership, Mirror, Origin, UserKey, Write,
+    Entity, EntityKind, Fact, Head, KnownMembership, MAX_FACTS, Mirror, Origin, StoreError,
+    UserKey, Write,
 };
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 
@@ -235,6 +236,16 @@ on_each_engine! {
 
         database.apply([Fact::Deleted { entity, at: ms(10) }]).await;
         assert!(matches!(known().await, KnownMembership::Member(_)), "the deletion comes once more");
+    }
+
+    async fn an_effect_of_too_many_facts_is_refused_whole(database: Database) {
+        let facts = |count: usize| (0..count).map(|number| event_user(user(&format!("user_{number}"), 5))).collect::<Vec<_>>();
+        let refused = database.try_apply(facts(MAX_FACTS + 1), None).await;
+        assert_eq!(refused, Err(StoreError::TooManyFacts { facts: MAX_FACTS + 1 }));
+        assert_eq!(database.place.number("SELECT COUNT(*) FROM users").await, 0);
+
+        database.apply(facts(MAX_FACTS)).await;
+        assert_eq!(database.place.number("SELECT COUNT(*) FROM users").await, 1_000);
     }
 
     /// Two replicas write one user at once; whoever comes last, the newest stands.
