@@ -105,6 +105,15 @@ on_each_engine! {
         assert_eq!(ids(&database.claim(10, 5_000).await), ["a2"]);
     }
 
+    async fn no_more_are_taken_than_were_asked_for_and_the_oldest_first(database: Database) {
+        for number in 0..10 {
+            database.receive(&format!("m{number}"), &format!("user_{number}")).await;
+        }
+        assert_eq!(ids(&database.claim(3, 0).await), ["m0", "m1", "m2"]);
+        assert_eq!(ids(&database.claim(4, 0).await), ["m3", "m4", "m5", "m6"]);
+        assert_eq!(ids(&database.claim(9, 0).await), ["m7", "m8", "m9"]);
+    }
+
     async fn messages_about_nothing_in_particular_do_not_wait_for_each_other(database: Database) {
         for id in ["m1", "m2", "m3"] {
             let mut received = message(id, "");
