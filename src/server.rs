@@ -85,6 +85,7 @@ fn memberships(settings: &Settings) -> MembershipSettings {
         max_bytes: memberships.cache_bytes,
         max_age: memberships.max_age,
         negative_max_age: memberships.negative_max_age,
+        ..MembershipSettings::default()
     }
 }
 

@@ -7,8 +7,8 @@ use thiserror::Error;
 use crate::{
     identity::{InstanceName, OrganizationId, Timestamp, UserId},
     mirror::{
-        Answered, Ask, DirectoryError, Effect, Entity, Fact, Join, Origin, Seen, Store, StoreError,
-        User, UserDirectory, UserKey, WholeMembership, Write,
+        Answered, Ask, DirectoryError, Effect, Entity, Fact, Join, MAX_FACTS, Origin, Seen, Store,
+        StoreError, User, UserDirectory, UserKey, WholeMembership, Write,
     },
 };
 
@@ -84,7 +84,8 @@ impl UserSync {
         Ok(self.store.user(instance, key).await?)
     }
 
-    /// Brings one user in, with all memberships, in one transaction guarded by Clerk's own times.
+    /// Brings one user in, with all memberships, in one transaction guarded by Clerk's own times; in
+    /// several where there are more than [`MAX_FACTS`], the user in the first.
     ///
     /// At most one request about a user is under way, and one behind it: of many who ask at once
     /// each gets an answer that was asked for after they came, and each writes what it brought,
@@ -113,13 +114,18 @@ impl UserSync {
         let memberships = asked.directory.memberships_of(asked.user, ask).await?;
         let mut facts = vec![Fact::User(Box::new(user), Origin::Api { as_of })];
         facts.extend(self.membership_facts(asked, memberships).await?);
-        let effect = Effect { facts, done: None };
-        let applied = self.store.apply(asked.instance, effect, now).await?;
-        let first = applied.outcomes.first().map(|outcome| outcome.write);
-        let is_different = applied
-            .outcomes
-            .iter()
-            .any(|outcome| outcome.write.is_visible());
+        let (mut first, mut is_different) = (None, false);
+        while !facts.is_empty() {
+            let rest = facts.split_off(facts.len().min(MAX_FACTS));
+            let effect = Effect { facts, done: None };
+            let applied = self.store.apply(asked.instance, effect, now).await?;
+            first = first.or(applied.outcomes.first().map(|outcome| outcome.write));
+            is_different |= applied
+                .outcomes
+                .iter()
+                .any(|outcome| outcome.write.is_visible());
+            facts = rest;
+        }
         Ok(Synced {
             user: self.store.user(asked.instance, key).await?,
             outcome: match (first, is_different) {

@@ -153,6 +153,8 @@ impl AuthzDoor {
                     "see whether Clerk's API can be reached, and whether a secret key is configured",
                 CannotTell::ClerkRateLimited { .. } =>
                     "see CLERK_AUTHZ_API_BUDGET and what else uses the secret key",
+                CannotTell::Overloaded { .. } =>
+                    "too many questions wait for Clerk; see how slow it is",
             }
         );
         status::cannot_tell(cannot_tell)
