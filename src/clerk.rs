@@ -10,6 +10,7 @@ mod budget;
 mod coalesce;
 mod gate;
 mod jwks;
+mod mirrored;
 mod model;
 mod retry;
 mod sender;

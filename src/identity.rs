@@ -10,8 +10,8 @@ mod texts;
 mod timestamp;
 
 pub use self::id::{
-    InstanceName, InvalidId, Issuer, KeyId, OrganizationId, OrganizationSlug, SessionId, UserId,
-    is_clerk_id,
+    InstanceId, InstanceName, InvalidId, Issuer, KeyId, MessageId, OrganizationId,
+    OrganizationSlug, SessionId, UserId, is_clerk_id,
 };
 pub use self::publishable_key::{Environment, InvalidPublishableKey, PublishableKey};
 pub use self::session::{

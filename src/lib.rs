@@ -15,9 +15,11 @@ pub mod credential;
 pub mod decision;
 pub mod mirror;
 pub mod token;
+pub mod webhook;
 
 pub mod authz;
 pub mod keys;
+pub mod sync;
 
 pub mod clerk;
 pub mod door;

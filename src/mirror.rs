@@ -17,7 +17,7 @@ mod store;
 pub use self::change::{Change, ChangeEvent, FeedPage, Position, RecordedRevocation, Revocation};
 pub use self::directory::{
     Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats, Join,
-    MembershipAnswer, RequestOutcome,
+    MembershipAnswer, RequestOutcome, UserDirectory, WholeMembership,
 };
 pub use self::effect::{Applied, Effect, Fact, FactOutcome, MAX_FACTS};
 pub use self::entities::{

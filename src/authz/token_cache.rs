@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_lc_rs::digest;
+use aws_lc_rs::{
+    aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    rand,
+};
 use moka::{Expiry, notification::RemovalCause, sync::Cache};
 
 use super::Verified;
@@ -17,7 +20,7 @@ use crate::identity::{Session, Timestamp};
 /// What an entry costs beside the token's own strings: moka's bookkeeping and the allocator's.
 const ENTRY_OVERHEAD_BYTES: usize = 350;
 
-/// Verified tokens by the SHA-256 of their text.
+/// Verified tokens by a keyed hash of their text.
 ///
 /// The text decides everything that a verification depends on: it holds the issuer, which chooses
 /// the instance, and the `kid`, which chooses the key. Whether that instance and that key still
@@ -25,7 +28,9 @@ const ENTRY_OVERHEAD_BYTES: usize = 350;
 /// "this was signed by that key and holds these claims".
 #[derive(Debug)]
 pub struct TokenCache {
-    entries: Option<Cache<[u8; 32], Entry>>,
+    entries: Option<Cache<TokenKey, Entry>>,
+    /// Where there are entries.
+    hash: Option<TokenHash>,
     hits: AtomicU64,
     misses: AtomicU64,
     evictions: Arc<AtomicU64>,
@@ -54,15 +59,47 @@ pub struct TokenCacheStats {
 }
 
 /// The name of a token in the cache.
-#[derive(Clone, Copy)]
-pub(super) struct TokenKey([u8; 32]);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct TokenKey([u8; TOKEN_KEY_BYTES]);
+
+const TOKEN_KEY_BYTES: usize = 16;
+
+/// Whoever finds two tokens with one name passes as somebody else, so that the hash must be one for
+/// which nobody can find them: GMAC under a key that is made at the start and that nobody knows. It is
+/// a universal hash behind a mask: with names that never leave the process, the chance that two texts
+/// of 16 KiB share one is below 2^-117, whatever they are (NIST SP 800-38D, appendix C; docs/adr/0002).
+/// It costs a fifth of SHA-256, which was the greater part of a hit.
+#[derive(Debug)]
+struct TokenHash(LessSafeKey);
+
+impl TokenHash {
+    /// With a key of its own; `None` when the machine has no random numbers or no such cipher.
+    fn new() -> Option<Self> {
+        let mut key = [0; 16];
+        rand::fill(&mut key).ok()?;
+        let key = UnboundKey::new(&AES_128_GCM, &key).ok()?;
+        Some(Self(LessSafeKey::new(key)))
+    }
+
+    fn of(&self, token: &str) -> Option<TokenKey> {
+        // Always the same nonce: it would give the key away to who saw the tags, and nobody does.
+        let nonce = Nonce::assume_unique_for_key([0; NONCE_LEN]);
+        let aad = Aad::from(token.as_bytes());
+        let tag = self
+            .0
+            .seal_in_place_separate_tag(nonce, aad, &mut [])
+            .ok()?;
+        tag.as_ref().try_into().ok().map(TokenKey)
+    }
+}
 
 impl TokenCache {
     /// Holds up to `max_bytes`; 0 switches the cache off.
     pub fn new(max_bytes: u64) -> Self {
         let evictions = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&evictions);
-        let entries = (max_bytes > 0).then(|| {
+        let hash = (max_bytes > 0).then(TokenHash::new).flatten();
+        let entries = hash.is_some().then(|| {
             Cache::builder()
                 .max_capacity(max_bytes)
                 .weigher(|_, entry: &Entry| entry.bytes)
@@ -76,6 +113,7 @@ impl TokenCache {
         });
         Self {
             entries,
+            hash,
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             evictions,
@@ -84,13 +122,11 @@ impl TokenCache {
 
     /// The token's name; `None` when the cache is off, so that nothing is hashed in vain.
     pub(super) fn key(&self, token: &str) -> Option<TokenKey> {
-        self.entries.as_ref()?;
-        let hash = digest::digest(&digest::SHA256, token.as_bytes());
-        hash.as_ref().try_into().ok().map(TokenKey)
+        self.hash.as_ref()?.of(token)
     }
 
     pub(super) fn get(&self, key: TokenKey) -> Option<Arc<Verified>> {
-        let found = self.entries.as_ref()?.get(&key.0);
+        let found = self.entries.as_ref()?.get(&key);
         let counter = if found.is_some() {
             &self.hits
         } else {
@@ -118,13 +154,13 @@ impl TokenCache {
                 bytes,
                 lifetime_seconds: u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX),
             };
-            entries.insert(key.0, entry);
+            entries.insert(key, entry);
         }
     }
 
     pub(super) fn remove(&self, key: TokenKey) {
         if let Some(entries) = &self.entries {
-            entries.invalidate(&key.0);
+            entries.invalidate(&key);
         }
     }
 
@@ -147,8 +183,8 @@ impl TokenCache {
 /// An entry dies with its token. Only housekeeping: each hit checks the time by the caller's clock.
 struct UntilExpiry;
 
-impl Expiry<[u8; 32], Entry> for UntilExpiry {
-    fn expire_after_create(&self, _: &[u8; 32], entry: &Entry, _: Instant) -> Option<Duration> {
+impl Expiry<TokenKey, Entry> for UntilExpiry {
+    fn expire_after_create(&self, _: &TokenKey, entry: &Entry, _: Instant) -> Option<Duration> {
         Some(Duration::from_secs(u64::from(entry.lifetime_seconds) + 1))
     }
 }
@@ -190,4 +226,30 @@ fn size_of(session: &Session) -> usize {
             .custom_claims
             .as_ref()
             .map_or(0, |claims| text(claims.as_json()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_token_has_one_name_and_every_other_another() {
+        let hash = TokenHash::new().expect("a key");
+        let token = "a".repeat(1_000);
+        let name = hash.of(&token).expect("a name");
+        assert_eq!(hash.of(&token), Some(name));
+        for position in 0..token.len() {
+            let mut other = token.clone();
+            other.replace_range(position..=position, "b");
+            assert_ne!(hash.of(&other), Some(name), "{position}");
+        }
+        assert_ne!(hash.of(&token[1..]), Some(name));
+        assert_ne!(hash.of(""), Some(name));
+    }
+
+    #[test]
+    fn names_are_of_one_process_alone() {
+        let [a, b] = [(); 2].map(|()| TokenHash::new().expect("a key"));
+        assert_ne!(a.of("token"), b.of("token"));
+    }
 }

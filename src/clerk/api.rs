@@ -4,12 +4,14 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use reqwest::Url;
 use secrecy::SecretString;
+use serde_json::value::RawValue;
 
 use super::{
     answer::Fault,
     budget::Share,
     coalesce::{Coalescer, Errand},
     gate::{Endpoint, REFUSED_PAUSE},
+    mirrored,
     model::{self, ClerkMembership, ClerkOrganization, ClerkRole, Page, Unreadable},
     sender::Sender,
     transport::InsecureUrl,
@@ -19,7 +21,7 @@ use crate::{
     keys::Clock,
     mirror::{
         Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats,
-        MembershipAnswer, OrganizationRecord,
+        MembershipAnswer, OrganizationRecord, User, UserDirectory, WholeMembership,
     },
 };
 
@@ -27,6 +29,9 @@ use crate::{
 const PAGE: usize = 500;
 /// Pages of roles that are looked through; an instance has a handful of roles.
 const MAX_PAGES: usize = 4;
+
+/// Pages of a user's memberships that are read: 10,000 organizations.
+const MAX_MEMBERSHIP_PAGES: usize = 20;
 
 /// How one instance's Backend API is asked.
 #[derive(Clone, Debug)]
@@ -56,6 +61,8 @@ struct Questions {
     memberships: Coalescer<(OrganizationId, UserId), Answered<MembershipAnswer>>,
     by_slug: Coalescer<OrganizationSlug, Answered<Option<OrganizationRecord>>>,
     roles: Coalescer<Box<str>, Answered<Option<Texts>>>,
+    users: Coalescer<UserId, Answered<Option<User>>>,
+    user_memberships: Coalescer<UserId, Answered<Vec<WholeMembership>>>,
 }
 
 impl BackendApi {
@@ -86,6 +93,8 @@ impl Questions {
             memberships: Coalescer::new(),
             by_slug: Coalescer::new(),
             roles: Coalescer::new(),
+            users: Coalescer::new(),
+            user_memberships: Coalescer::new(),
         }
     }
 }
@@ -153,9 +162,39 @@ impl Directory for BackendApi {
         DirectoryStats {
             joined: self.questions.memberships.joined()
                 + self.questions.by_slug.joined()
-                + self.questions.roles.joined(),
+                + self.questions.roles.joined()
+                + self.questions.users.joined()
+                + self.questions.user_memberships.joined(),
             ..self.sender.stats()
         }
+    }
+}
+
+impl UserDirectory for BackendApi {
+    fn user<'a>(&'a self, user: &'a UserId, ask: Ask) -> Asking<'a, Option<User>> {
+        let (sender, share, asked) = (Arc::clone(&self.sender), self.share, user.clone());
+        Box::pin(
+            self.questions
+                .users
+                .ask(user.clone(), ask, move |errand| async move {
+                    find_user(&sender, share, &asked, &errand).await
+                }),
+        )
+    }
+
+    fn memberships_of<'a>(
+        &'a self,
+        user: &'a UserId,
+        ask: Ask,
+    ) -> Asking<'a, Vec<WholeMembership>> {
+        let (sender, share, asked) = (Arc::clone(&self.sender), self.share, user.clone());
+        Box::pin(
+            self.questions
+                .user_memberships
+                .ask(user.clone(), ask, move |errand| async move {
+                    find_memberships_of(&sender, share, &asked, &errand).await
+                }),
+        )
     }
 }
 
@@ -232,6 +271,71 @@ async fn find_role(
         }
     }
     let cause = format!("has more than {} roles that are alike", PAGE * MAX_PAGES);
+    Err(Fault::Unusable(cause).into_error(REFUSED_PAUSE))
+}
+
+async fn find_user(
+    sender: &Sender,
+    share: Share,
+    user: &UserId,
+    errand: &Errand,
+) -> Result<Answered<Option<User>>, DirectoryError> {
+    let url = sender.url(&["users", user.as_str()], &[]);
+    let Answered {
+        value: found,
+        as_of,
+    } = sender
+        .get::<Box<RawValue>>(Endpoint::User, share, url, errand)
+        .await?;
+    let found = found.map(|source| mirrored::user(&source));
+    let value = found.transpose().map_err(unusable)?;
+    if value.as_ref().is_some_and(|found| found.id != *user) {
+        return Err(unusable(model::somebody_else("id")));
+    }
+    Ok(Answered { value, as_of })
+}
+
+async fn find_memberships_of(
+    sender: &Sender,
+    share: Share,
+    user: &UserId,
+    errand: &Errand,
+) -> Result<Answered<Vec<WholeMembership>>, DirectoryError> {
+    let mut found = Vec::new();
+    let mut first_sent = None;
+    for page in 0..MAX_MEMBERSHIP_PAGES {
+        let (limit, offset) = (PAGE.to_string(), (page * PAGE).to_string());
+        let url = sender.url(
+            &["users", user.as_str(), "organization_memberships"],
+            &[("limit", &limit), ("offset", &offset)],
+        );
+        let answered = sender
+            .get::<Page<Box<RawValue>>>(Endpoint::UserMemberships, share, url, errand)
+            .await?;
+        // What changes while the pages are read may be missing from them: as old as the first.
+        let as_of = *first_sent.get_or_insert(answered.as_of);
+        let sources = answered.value.map_or_else(Vec::new, |page| page.data);
+        for source in &sources {
+            let (membership, organization) = mirrored::membership(source).map_err(unusable)?;
+            if membership.membership.user_id != *user {
+                return Err(unusable(model::somebody_else(
+                    "data[].public_user_data.user_id",
+                )));
+            }
+            found.push(WholeMembership {
+                membership,
+                organization,
+            });
+        }
+        if sources.len() < PAGE {
+            return Ok(Answered {
+                value: found,
+                as_of,
+            });
+        }
+    }
+    let most = PAGE * MAX_MEMBERSHIP_PAGES;
+    let cause = format!("says that a user is in more than {most} organizations");
     Err(Fault::Unusable(cause).into_error(REFUSED_PAUSE))
 }
 

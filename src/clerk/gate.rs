@@ -33,13 +33,17 @@ pub(super) enum Endpoint {
     OrganizationMemberships,
     Organization,
     OrganizationRoles,
+    User,
+    UserMemberships,
 }
 
 impl Endpoint {
-    pub(super) const ALL: [Self; 3] = [
+    pub(super) const ALL: [Self; 5] = [
         Self::OrganizationMemberships,
         Self::Organization,
         Self::OrganizationRoles,
+        Self::User,
+        Self::UserMemberships,
     ];
 
     /// Its name in metrics.
@@ -48,6 +52,8 @@ impl Endpoint {
             Self::OrganizationMemberships => "organization_memberships",
             Self::Organization => "organization",
             Self::OrganizationRoles => "organization_roles",
+            Self::User => "user",
+            Self::UserMemberships => "user_memberships",
         }
     }
 }

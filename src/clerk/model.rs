@@ -2,6 +2,7 @@
 //! error that names the member and holds nothing of the body.
 
 use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
 
 use crate::{
     identity::{OrganizationId, OrganizationSlug, Texts, Timestamp, UserId},
@@ -20,6 +21,13 @@ where
 {
     fn is_nothing(&self) -> bool {
         self.data.is_empty()
+    }
+}
+
+/// An object that is kept whole.
+impl Asked for Box<RawValue> {
+    fn is_nothing(&self) -> bool {
+        false
     }
 }
 
@@ -218,12 +226,12 @@ impl ClerkErrors {
     }
 }
 
-fn somebody_else(member: &str) -> Unreadable {
+pub(super) fn somebody_else(member: &str) -> Unreadable {
     Unreadable::Member(format!("{member} is not what was asked about"))
 }
 
 /// With exactly one `org:`; `None` when there is nothing behind it.
-fn with_one_prefix(key: &str) -> Option<Box<str>> {
+pub(super) fn with_one_prefix(key: &str) -> Option<Box<str>> {
     let name = key.trim_start_matches("org:");
     (!name.is_empty()).then(|| format!("org:{name}").into())
 }

@@ -99,6 +99,16 @@ text_type!(
     KeyId(Box<str>), "visible ASCII characters", |text| is_visible_ascii(text)
 );
 text_type!(
+    /// The id that Clerk gives to an instance, `ins_…`: visible ASCII, 1 to 255 bytes. Clerk writes
+    /// it as the `kid` of the instance's tokens too.
+    InstanceId(Box<str>), "visible ASCII characters", |text| is_visible_ascii(text)
+);
+text_type!(
+    /// A webhook message, `msg_…`: visible ASCII, 1 to 255 bytes. The same for each attempt to
+    /// deliver it, and for each replay.
+    MessageId(Box<str>), "visible ASCII characters", |text| is_visible_ascii(text)
+);
+text_type!(
     /// The name under which a Clerk instance is configured: lower-case letters, digits, `-` and
     /// `_`; 1 to 63 bytes.
     InstanceName(Box<str>), "lower-case letters, digits, \"-\" and \"_\", at most 63",

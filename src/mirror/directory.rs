@@ -2,7 +2,7 @@ use std::{fmt, future::Future, pin::Pin, time::Duration};
 
 use thiserror::Error;
 
-use super::{Membership, OrganizationRecord};
+use super::{Membership, MirroredMembership, MirroredOrganization, OrganizationRecord, User};
 use crate::identity::{OrganizationId, OrganizationSlug, Texts, Timestamp, UserId};
 
 /// An answer on its way. May be dropped at any time: a question that nobody waits for any more is
@@ -46,6 +46,26 @@ pub trait Directory: fmt::Debug + Send + Sync + 'static {
 
     /// Its numbers, for metrics.
     fn stats(&self) -> DirectoryStats;
+}
+
+/// Clerk's own knowledge of users, whole: for the mirror. The same promises as [`Directory`].
+pub trait UserDirectory: fmt::Debug + Send + Sync + 'static {
+    /// A user; `None` when there is no such user, or no more.
+    fn user<'a>(&'a self, user: &'a UserId, ask: Ask) -> Asking<'a, Option<User>>;
+
+    /// All memberships of a user, page by page. A user without any has none; one whom Clerk does
+    /// not know has none either.
+    fn memberships_of<'a>(&'a self, user: &'a UserId, ask: Ask)
+    -> Asking<'a, Vec<WholeMembership>>;
+}
+
+/// A membership with the organization that Clerk sends along.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WholeMembership {
+    /// The membership.
+    pub membership: MirroredMembership,
+    /// Its organization.
+    pub organization: MirroredOrganization,
 }
 
 /// How a question is asked.

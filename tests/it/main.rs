@@ -19,4 +19,5 @@ mod rooms;
 mod store;
 mod support;
 mod token_cache;
+mod users;
 mod verify_session;

@@ -30,6 +30,18 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["explain", "identity", "mirror", "reason"],
         &["thiserror"],
     ),
+    (
+        "webhook",
+        &["identity"],
+        &[
+            "aws_lc_rs",
+            "base64",
+            "secrecy",
+            "serde",
+            "serde_json",
+            "thiserror",
+        ],
+    ),
     // Knowing: caches, keys, orchestration.
     (
         "keys",
@@ -71,6 +83,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "tracing",
         ],
     ),
+    ("sync", &["identity", "mirror"], &["thiserror"]),
     // Doors and neighbours: each knows one foreign format.
     (
         "clerk",
@@ -107,7 +120,9 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "identity",
             "keys",
             "mirror",
+            "mirror",
             "reason",
+            "sync",
         ],
         &[
             "axum",

@@ -133,6 +133,7 @@ fn removal(pem: &str) {
             audiences: Vec::new(),
             keyring: Arc::new(Keyring::pinned(key)),
             directory: Some(Arc::new(Clerk(Arc::clone(&world)))),
+            user_directory: None,
         },
         organization: "org_1".parse().expect("an id"),
         user: "user_1".parse().expect("an id"),

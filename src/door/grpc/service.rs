@@ -1,6 +1,7 @@
 //! `clerkauthz.v1.AuthzService`.
 
 mod explain;
+mod users;
 
 use std::sync::Arc;
 
@@ -23,8 +24,10 @@ use super::{
 use crate::{
     authz::{CannotTell, Checker, Decision, Instances, Lookups, OrgAnswer, Verdict, Verifier},
     explain::Steps,
+    identity::Timestamp,
     keys::Clock,
     reason::Reason,
+    sync::UserSync,
 };
 
 /// The most requests in a batch.
@@ -36,15 +39,18 @@ const BATCH_WIDTH: usize = 64;
 #[derive(Clone)]
 pub struct AuthzDoor {
     checker: Arc<Checker>,
+    /// Where there is a database.
+    users: Option<UserSync>,
     clock: Clock,
     calls: Arc<CallStats>,
 }
 
 impl AuthzDoor {
-    /// Asks `checker`, by `clock`.
-    pub fn new(checker: Arc<Checker>, clock: Clock) -> Self {
+    /// Asks `checker`, and of users `users`, by `clock`.
+    pub fn new(checker: Arc<Checker>, users: Option<UserSync>, clock: Clock) -> Self {
         Self {
             checker,
+            users,
             clock,
             calls: Arc::default(),
         }
@@ -69,6 +75,7 @@ impl AuthzDoor {
         rpc: Rpc,
         id: &RequestId,
         request: &proto::VerifySessionRequest,
+        now: Timestamp,
     ) -> Result<proto::VerifySessionResponse, Status> {
         let question = match convert::question(request, "") {
             Ok(question) => question,
@@ -76,7 +83,7 @@ impl AuthzDoor {
         };
         match self
             .verifier()
-            .verify_session(&question, (self.clock)(), &mut Steps::off())
+            .verify_session(&question, now, &mut Steps::off())
             .await
         {
             Ok(Verdict::Accepted(verified)) => {
@@ -191,7 +198,12 @@ impl AuthzService for AuthzDoor {
     ) -> Result<Response<proto::VerifySessionResponse>, Status> {
         let id = request_id::of(&request);
         let answer = self
-            .verify(Rpc::VerifySession, &id, &request.into_inner())
+            .verify(
+                Rpc::VerifySession,
+                &id,
+                &request.into_inner(),
+                (self.clock)(),
+            )
             .await;
         identified(id, answer)
     }
@@ -205,8 +217,10 @@ impl AuthzService for AuthzDoor {
         let requests = request.into_inner().requests;
         let answer = async {
             let mut results = Vec::with_capacity(self.batch_size(RPC, requests.len())?);
+            // A batch is asked at one moment.
+            let now = (self.clock)();
             for request in &requests {
-                let result = self.verify(RPC, &id, request).await;
+                let result = self.verify(RPC, &id, request, now).await;
                 results.push(convert::batch_result(
                     result.map_err(|s| status::as_message(&s)),
                 ));
@@ -261,6 +275,25 @@ impl AuthzService for AuthzDoor {
             Ok(proto::BatchCheckOrgPermissionResponse { results })
         };
         let answer = answer.await;
+        identified(id, answer)
+    }
+
+    async fn sync_user(
+        &self,
+        request: Request<proto::SyncUserRequest>,
+    ) -> Result<Response<proto::SyncUserResponse>, Status> {
+        let id = request_id::of(&request);
+        let patience = limits::patience(request.metadata().as_ref());
+        let answer = self.sync(&id, &request.into_inner(), patience).await;
+        identified(id, answer)
+    }
+
+    async fn get_user(
+        &self,
+        request: Request<proto::GetUserRequest>,
+    ) -> Result<Response<proto::GetUserResponse>, Status> {
+        let id = request_id::of(&request);
+        let answer = self.get(&id, &request.into_inner()).await;
         identified(id, answer)
     }
 

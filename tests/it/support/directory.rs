@@ -168,6 +168,7 @@ pub fn verifier_of(pem: &str, issuer: &str, directory: Arc<dyn Directory>) -> Ar
         audiences: Vec::new(),
         keyring: Arc::new(Keyring::pinned(key)),
         directory: Some(directory),
+        user_directory: None,
     };
     Arc::new(Verifier::new(
         Instances::new(vec![Arc::new(instance)]).expect("one instance"),
