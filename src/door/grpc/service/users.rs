@@ -165,6 +165,7 @@ impl AuthzDoor {
                 StoreError::NotWritable { .. }
                 | StoreError::Refused { .. }
                 | StoreError::NewerSchema { .. }
+                | StoreError::TooManyFacts { .. }
                 | StoreError::Broken { .. },
             ) => (Reason::StoreUnavailable, CONFIGURATION_RETRY_AFTER),
         };
