@@ -88,8 +88,9 @@ impl Fact {
     }
 }
 
-/// The most facts of one effect: each takes locks until the commit. More are refused.
-pub const MAX_FACTS: usize = 1_000;
+/// The most facts of one effect, a user in 1,999 organizations with all of them: others wait for it.
+/// More are refused; they may be written in parts, since facts come in any order.
+pub const MAX_FACTS: usize = 4_000;
 
 /// What is written in one transaction: all of it, or nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

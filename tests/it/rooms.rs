@@ -200,6 +200,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "mirror",
             "settings",
             "store",
+            "sync",
             "telemetry",
         ],
         // `http` is the door.

@@ -245,7 +245,7 @@ on_each_engine! {
         assert_eq!(database.place.number("SELECT COUNT(*) FROM users").await, 0);
 
         database.apply(facts(MAX_FACTS)).await;
-        assert_eq!(database.place.number("SELECT COUNT(*) FROM users").await, 1_000);
+        assert_eq!(database.place.number("SELECT COUNT(*) FROM users").await, 4_000);
     }
 
     /// Two replicas write one user at once; whoever comes last, the newest stands.
@@ -272,6 +272,28 @@ on_each_engine! {
 
         let seen = seen(&database, &Entity::User(user_id("user_1"))).await;
         assert_eq!(seen, Some((40, "name 40".to_owned())));
+    }
+
+    /// One effect that is too large for locks of its own, beside many small ones.
+    async fn a_large_effect_and_small_ones_exclude_each_other(database: Database) {
+        let other = database.replica().await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for version in 1..=12 {
+            let store = if version % 2 == 0 { other.clone() } else { database.store.clone() };
+            let instance = database.instance.clone();
+            tasks.spawn(async move {
+                let version = (version * 5) % 13;
+                let count = if version % 4 == 0 { 600 } else { 3 };
+                let facts = (0..count).map(|number| event_user(user(&format!("user_{number}"), version)));
+                let effect = clerk_authz::mirror::Effect { facts: facts.collect(), done: None };
+                store.apply(&instance, effect, ms(NOW)).await
+            });
+        }
+        while let Some(applied) = tasks.join_next().await {
+            applied.expect("it ran").expect("applied");
+        }
+        let stale = "SELECT COUNT(*) FROM users WHERE version_ms <> 12";
+        assert_eq!(database.place.number(stale).await, 0);
     }
 
     /// Members come in while their organization is deleted: none survives it.
