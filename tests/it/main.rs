@@ -8,6 +8,7 @@ mod bad_input;
 mod check_org_permission;
 mod clerk_api;
 mod clerk_client;
+mod clerk_webhooks;
 
 mod emulator;
 mod health;

@@ -1,6 +1,7 @@
 //! The harness: an offline Clerk and the service in this process, and clients for both.
 
 pub mod directory;
+pub mod receiver;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
