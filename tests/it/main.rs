@@ -17,6 +17,7 @@ mod jwks;
 mod memberships;
 mod oracle;
 mod rooms;
+mod second_opinion;
 mod support;
 mod token_cache;
 mod verify_session;
