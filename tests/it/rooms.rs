@@ -177,10 +177,12 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "aws_lc_rs",
             "axum",
             "base64",
+            "fastrand",
             "futures_util",
             // A module of its own has this name.
             "http",
             "humantime",
+            "reqwest",
             "serde",
             "serde_json",
             "thiserror",
