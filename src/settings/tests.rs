@@ -568,6 +568,44 @@ fn secrets_are_never_shown() {
         "{shown}"
     );
     assert!(shown.contains("# CLERK_JWT_KEY is not set"), "{shown}");
+
+    // Secrets where none belongs: what is wrong is said with the place, never with the text there.
+    for (line, expected) in [
+        (
+            "secret_key = \"sk_live_hushhush\"",
+            "line 3, column 1: unknown key `secret_key`; did you mean `secret_key_file`",
+        ),
+        (
+            "api_budget = \"sk_live_hushhush\"",
+            "line 3, column 14: invalid type: string \"…\", expected u32",
+        ),
+        ("secret_key_file = \"sk_live_hushhush", "line 3, column "),
+        (
+            "secret_key_file = \"sk_live_hushhush\"",
+            "secret_key_file is \"sk_live_…\"; it cannot be read",
+        ),
+    ] {
+        let text = format!("[[instance]]\nname = \"a\"\n{line}\n");
+        let problems = load_instances(file(&text).path()).expect_err(line);
+        let problems = problems.to_string();
+        assert!(
+            problems.contains(expected),
+            "found {problems}\nexpected {expected}"
+        );
+        assert!(!problems.contains("hushhush"), "{problems}");
+    }
+    for (variable, value) in [
+        ("CLERK_SECRET_KEY_FILE", "sk_live_hushhush"),
+        (
+            "CLERK_AUTHZ_DATABASE_URL_FILE",
+            "postgres://u:hushhush@db/name",
+        ),
+    ] {
+        let problems = load(&[("CLERK_PUBLISHABLE_KEY", PK_TEST), (variable, value)]);
+        let problems = problems.expect_err(variable);
+        assert!(problems.contains("cannot be read"), "{problems}");
+        assert!(!problems.contains("hushhush"), "{problems}");
+    }
 }
 
 /// docs/settings.md and the table in variables.rs are one list.

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fmt, fs, net::SocketAddr, ops::RangeInclusive, 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use super::{
-    DatabaseSettings, EnvironmentVariables, LogFormat, Problem, Shown, database, masked, value,
+    DatabaseSettings, EnvironmentVariables, LogFormat, Problem, Shown, database, masked,
+    shown_file, value,
 };
 
 /// A setting.
@@ -517,7 +518,8 @@ fn find(
 
 fn read_secret(subject: &str, file: &str, problems: &mut Vec<Problem>) -> Option<(String, Origin)> {
     let mut wrong = |text: String| {
-        problems.push(Problem::new(subject, format!("is {file:?}; {text}")));
+        let shown = shown_file(file);
+        problems.push(Problem::new(subject, format!("is {shown:?}; {text}")));
         None
     };
     match fs::metadata(file) {
