@@ -608,6 +608,42 @@ fn secrets_are_never_shown() {
     }
 }
 
+#[test]
+fn what_kubernetes_says_of_a_service_is_no_setting() {
+    let of_kubernetes = [
+        ("CLERK_AUTHZ_PORT", "tcp://10.0.0.1:50051"),
+        ("CLERK_AUTHZ_SERVICE_HOST", "10.0.0.1"),
+        ("CLERK_AUTHZ_SERVICE_PORT", "50051"),
+        ("CLERK_AUTHZ_SERVICE_PORT_GRPC", "50051"),
+        ("CLERK_AUTHZ_SERVICE_PORT_GRPC_WEB", "50051"),
+        ("CLERK_AUTHZ_PORT_50051_TCP", "tcp://10.0.0.1:50051"),
+        ("CLERK_AUTHZ_PORT_50051_TCP_PROTO", "tcp"),
+        ("CLERK_AUTHZ_PORT_50051_TCP_PORT", "50051"),
+        ("CLERK_AUTHZ_PORT_50051_TCP_ADDR", "10.0.0.1"),
+        ("CLERK_AUTHZ_PORT_53_UDP_ADDR", "10.0.0.1"),
+    ];
+    let pk = [("CLERK_PUBLISHABLE_KEY", PK_TEST)];
+    load(&[&pk[..], &of_kubernetes].concat()).expect("ignored");
+
+    for (name, value) in [
+        // The forms are these, and nothing near them.
+        ("CLERK_AUTHZ_PORT", "50051"),
+        ("CLERK_AUTHZ_SERVICE_PORTS", "50051"),
+        ("CLERK_AUTHZ_SERVICE_PORT_", "50051"),
+        ("CLERK_AUTHZ_SERVICE_PORT_GRPC", "grpc"),
+        ("CLERK_AUTHZ_SERVICE_HOSTNAME", "10.0.0.1"),
+        ("CLERK_AUTHZ_PORT_GRPC_TCP", "tcp://10.0.0.1:50051"),
+        ("CLERK_AUTHZ_PORT_50051_TCP_HOST", "10.0.0.1"),
+        ("CLERK_AUTHZ_PORT_50051", "tcp://10.0.0.1:50051"),
+    ] {
+        let problems = load(&[&pk[..], &[(name, value)]].concat()).expect_err(name);
+        assert!(
+            problems.starts_with(&format!("{name} is not a setting")),
+            "{problems}"
+        );
+    }
+}
+
 /// docs/settings.md and the table in variables.rs are one list.
 #[test]
 fn the_document_has_every_setting_with_its_flag_and_default() {
