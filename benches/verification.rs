@@ -70,6 +70,7 @@ fn verifier(cache_bytes: u64) -> Verifier {
         audiences: Vec::new(),
         keyring: Arc::new(Keyring::pinned(key)),
         directory: None,
+        user_directory: None,
     };
     Verifier::new(
         Instances::new(vec![Arc::new(instance)]).expect("one"),

@@ -1,11 +1,12 @@
-"""Cuts the part of Clerk's OpenAPI file that tests/it/clerk_api.rs holds the offline Clerk to.
+"""Cuts the parts of Clerk's OpenAPI files that tests/it holds the offline Clerk to.
 
     pip install pyyaml
     python3 scripts/cut-clerk-openapi.py bapi/2026-05-12.yml > tests/it/clerk-openapi/bapi.json
+    python3 scripts/cut-clerk-openapi.py webhooks/2025-04-15.yml > tests/it/clerk-openapi/webhooks.json
 
-The file is that of https://github.com/clerk/openapi-specs. Of each operation below it keeps
-parameters, body and answers, with the schemas that these name; it leaves out prose and examples.
-The same file gives the same text.
+The files are those of https://github.com/clerk/openapi-specs. Of each operation below it keeps
+parameters, body and answers, of webhooks the names of all events and the bodies of those below, with
+the schemas that these name; it leaves out prose and examples. The same file gives the same text.
 """
 
 import json
@@ -29,6 +30,8 @@ UpdateOrganizationPermission DeleteOrganizationPermission
 GetSessionList createSession GetSession RevokeSession CreateSessionToken
 CreateSessionTokenFromTemplate
 """.split()
+# What these begin with, the offline Clerk sends.
+EVENTS = ("user.", "session.", "organization.", "organizationMembership.", "role.", "permission.")
 KEPT = ("operationId", "parameters", "requestBody", "responses")
 PROSE = {"description", "example", "examples", "title"}
 
@@ -58,24 +61,41 @@ def references(node):
             yield from references(item)
 
 
-def main():
-    with open(sys.argv[1], encoding="utf-8") as file:
-        whole = yaml.safe_load(file)
-    cut = {"openapi": whole["openapi"], "info": {"title": whole["info"]["title"],
-           "version": whole["info"]["version"], "license": whole["info"].get("license")}}
-    cut["paths"] = {}
+def cut_operations(whole):
+    paths = {}
     found = set()
     for path, item in whole["paths"].items():
         for method, operation in item.items():
             if isinstance(operation, dict) and operation.get("operationId") in OPERATIONS:
                 found.add(operation["operationId"])
                 kept = {key: operation[key] for key in KEPT if key in operation}
-                cut["paths"].setdefault(path, {})[method] = without_prose(kept)
+                paths.setdefault(path, {})[method] = without_prose(kept)
     missing = set(OPERATIONS) - found
     if missing:
         sys.exit(f"no such operations: {', '.join(sorted(missing))}")
+    return paths
+
+
+def cut_events(whole):
+    """Each event's body; `null` of those that are not sent here."""
+    events = {}
+    for name, item in whole["x-webhooks"].items():
+        body = item["post"]["requestBody"]["content"]["application/json"]["schema"]
+        events[name] = without_prose(body) if name.startswith(EVENTS) else None
+    return events
+
+
+def main():
+    with open(sys.argv[1], encoding="utf-8") as file:
+        whole = yaml.safe_load(file)
+    cut = {"openapi": whole["openapi"], "info": {"title": whole["info"]["title"],
+           "version": whole["info"]["version"], "license": whole["info"].get("license")}}
+    if "x-webhooks" in whole:
+        part = cut["x-webhooks"] = cut_events(whole)
+    else:
+        part = cut["paths"] = cut_operations(whole)
     components = {}
-    waiting = list(references(cut["paths"]))
+    waiting = list(references(part))
     while waiting:
         _, _, kind, name = waiting.pop(0).split("/")
         if name not in components.setdefault(kind, {}):

@@ -6,7 +6,7 @@
 mod authorization;
 mod cookie;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use self::authorization::Authorization;
 pub use self::cookie::CookieNames;
@@ -20,8 +20,8 @@ use crate::{
 /// The longest token in bytes. Browsers keep cookies of at most 4 KiB; a header may be longer.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
-/// A request's credential, as received.
-#[derive(Clone, Copy, Debug)]
+/// A request's credential, as received. `Debug` shows its kind and length only.
+#[derive(Clone, Copy)]
 pub enum Credential<'a> {
     /// The token itself.
     Token(&'a str),
@@ -34,13 +34,40 @@ pub enum Credential<'a> {
     },
 }
 
-/// The token that counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl fmt::Debug for Credential<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = |values: &[String]| values.iter().map(String::len).sum::<usize>();
+        match self {
+            Self::Token(token) => write!(f, "Token({} bytes)", token.len()),
+            Self::Http {
+                authorization,
+                cookie,
+            } => write!(
+                f,
+                "Http(authorization {} bytes, cookie {} bytes)",
+                bytes(authorization),
+                bytes(cookie)
+            ),
+        }
+    }
+}
+
+/// The token that counts. `Debug` shows its length only.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Selected<'a> {
     /// Its text, at most [`MAX_TOKEN_BYTES`], not empty.
     pub token: Cow<'a, str>,
     /// For a cookie: when the browser's sign-in state last changed (`__client_uat`).
     pub client_changed_at: Option<Timestamp>,
+}
+
+impl fmt::Debug for Selected<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Selected")
+            .field("token_bytes", &self.token.len())
+            .field("client_changed_at", &self.client_changed_at)
+            .finish()
+    }
 }
 
 /// Whether and how cookies are read.

@@ -33,6 +33,17 @@ pub fn decide(
     facts: &Facts<'_>,
     steps: &mut Steps,
 ) -> Result<(), Reason> {
+    preconditions(requirement, facts.token.as_ref(), steps)?;
+    conditions(requirement, facts, steps)
+}
+
+/// What comes first and takes no membership: that something is asked, and that nobody acts in the
+/// user's place where that is refused. Nobody is to be asked for a membership in vain.
+pub fn preconditions(
+    requirement: &Requirement,
+    token: Option<&TokenFacts<'_>>,
+    steps: &mut Steps,
+) -> Result<(), Reason> {
     if requirement.asks_nothing() {
         steps.failed(
             Rule::Requirement,
@@ -41,7 +52,15 @@ pub fn decide(
         return Err(Reason::NoRequirement);
     }
     steps.passed(Rule::Requirement, || "something is asked");
-    impersonation(requirement.impersonation, facts, steps)?;
+    impersonation(requirement.impersonation, token, steps)
+}
+
+/// The rest, once the preconditions hold.
+pub fn conditions(
+    requirement: &Requirement,
+    facts: &Facts<'_>,
+    steps: &mut Steps,
+) -> Result<(), Reason> {
     let member = member(requirement, &facts.membership, steps)?;
     let conditions = [
         role(requirement, member, steps)?,
@@ -59,10 +78,10 @@ pub fn decide(
 
 fn impersonation(
     impersonation: Impersonation,
-    facts: &Facts<'_>,
+    token: Option<&TokenFacts<'_>>,
     steps: &mut Steps,
 ) -> Result<(), Reason> {
-    match (impersonation, &facts.token) {
+    match (impersonation, token) {
         (Impersonation::Allowed, _) => {
             steps.skipped(Rule::Impersonation, || "impersonation is allowed");
             Ok(())
@@ -73,7 +92,7 @@ fn impersonation(
         }
         (Impersonation::Denied, token) => {
             steps.failed(Rule::Impersonation, || {
-                match token.as_ref().and_then(|token| token.actor) {
+                match token.and_then(|token| token.actor) {
                     Some(actor) => format!("{:?} acts in the user's place", actor.subject),
                     None => "only a token says who acts, and there is none".to_owned(),
                 }

@@ -10,8 +10,10 @@ mod fault;
 mod http;
 mod ids;
 mod mint;
+mod objects;
 mod requests;
 mod signing_key;
+mod webhooks;
 mod world;
 
 use std::{
@@ -36,6 +38,11 @@ pub use self::mint::{FactorAges, Kind, MintError, TokenSpec};
 use self::requests::Requests;
 pub use self::requests::{Peaks, RateLimit};
 use self::signing_key::SigningKey;
+use self::webhooks::Webhooks;
+pub use self::webhooks::{
+    InvalidWebhooks, NoReplay, TimestampUnit, WebhookAttempt, WebhookMessage, WebhookSettings,
+    WebhookStats,
+};
 pub use self::world::{InstanceSeed, InvalidWorld, Member, OrganizationSeed, UserSeed, World};
 use crate::identity::{Environment, Issuer, PublishableKey, Timestamp};
 
@@ -59,6 +66,9 @@ pub enum StartError {
     /// A key cannot be made.
     #[error("cannot make an RSA key")]
     Key,
+    /// Nothing can be sent.
+    #[error("cannot make an HTTP client for webhooks: {0}")]
+    Client(reqwest::Error),
 }
 
 /// A running offline Clerk.
@@ -93,6 +103,7 @@ pub struct Instance {
     requests: Requests,
     frontend_requests: AtomicU64,
     backend_requests: AtomicU64,
+    webhooks: Arc<Webhooks>,
 }
 
 impl Emulator {
@@ -124,6 +135,11 @@ impl Emulator {
             tasks: TaskTracker::new(),
         };
         for (listener, instance) in listeners.into_iter().zip(&emulator.instances) {
+            let client = webhooks::client().map_err(StartError::Client)?;
+            let (webhooks, stop) = (Arc::clone(&instance.webhooks), emulator.stop.clone());
+            emulator
+                .tasks
+                .spawn(async move { webhooks.send_all(client, stop).await });
             let router = http::router(Arc::clone(instance), emulator.instances.clone());
             let stop = emulator.stop.clone().cancelled_owned();
             emulator.tasks.spawn(async move {
@@ -166,13 +182,14 @@ impl Instance {
         let key = SigningKey::generate(&seed.key_id).ok_or(StartError::Key)?;
         let stranger = SigningKey::generate(&seed.key_id).ok_or(StartError::Key)?;
         let not_loopback = |_| StartError::NotLoopback(addr.ip());
+        let webhooks = Arc::new(Webhooks::new(&seed.key_id, Arc::clone(&clock)));
         Ok(Self {
             issuer: format!("http://{host}")
                 .parse()
                 .map_err(|_| StartError::NotLoopback(addr.ip()))?,
             publishable_key: PublishableKey::for_host(Environment::Development, &host)
                 .map_err(not_loopback)?,
-            directory: Directory::of(&seed, Arc::clone(&clock)),
+            directory: Directory::of(&seed, Arc::clone(&clock), Arc::clone(&webhooks)),
             seed,
             addr,
             clock,
@@ -182,6 +199,7 @@ impl Instance {
             requests: Requests::default(),
             frontend_requests: AtomicU64::new(0),
             backend_requests: AtomicU64::new(0),
+            webhooks,
         })
     }
 
@@ -353,6 +371,7 @@ impl Instance {
         self.requests.reset();
         self.frontend_requests.store(0, Ordering::Relaxed);
         self.backend_requests.store(0, Ordering::Relaxed);
+        self.webhooks.reset();
     }
 
     /// How often its keys were asked for, faults included.

@@ -19,6 +19,7 @@ pub mod webhook;
 
 pub mod authz;
 pub mod keys;
+pub mod sync;
 
 pub mod clerk;
 pub mod door;

@@ -19,7 +19,7 @@ pub use self::directory::{
     Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats, Join,
     MembershipAnswer, RequestOutcome, UserDirectory, WholeMembership,
 };
-pub use self::effect::{Applied, Effect, Fact, FactOutcome};
+pub use self::effect::{Applied, Effect, Fact, FactOutcome, MAX_FACTS};
 pub use self::entities::{
     Digest, EmailAddress, Entity, EntityKind, MirroredMembership, MirroredOrganization, SessionEnd,
     User,

@@ -95,10 +95,14 @@ reasons! {
     NoRequirement = "NO_REQUIREMENT", "nothing was asked that could be allowed";
     /// Clerk has no such organization.
     OrganizationNotFound = "ORGANIZATION_NOT_FOUND", "Clerk has no such organization";
+    /// The mirror has no such user.
+    UserNotFound = "USER_NOT_FOUND", "the mirror has no such user";
     /// Cannot tell: Clerk cannot be asked.
     ClerkUnavailable = "CLERK_UNAVAILABLE", "Clerk's API cannot be asked, and nothing that is known is fresh enough; retry";
     /// Cannot tell: a rate limit of Clerk's API is reached.
     ClerkRateLimited = "CLERK_RATE_LIMITED", "the rate limit of Clerk's API is reached, and nothing that is known is fresh enough; retry";
+    /// Cannot tell: the store does not answer.
+    StoreUnavailable = "STORE_UNAVAILABLE", "the database is not configured, not reachable or not writable; retry";
     /// Cannot tell: no usable keys for the token's instance.
     KeysUnavailable = "KEYS_UNAVAILABLE", "there are no usable keys for the token's Clerk instance; retry";
     /// Turned away unread because a limit was reached.

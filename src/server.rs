@@ -26,6 +26,7 @@ use crate::{
     mirror::StoreError,
     settings::{Problems, Settings},
     store::SqlStore,
+    sync::UserSync,
     telemetry::metrics::Exporter,
 };
 
@@ -84,6 +85,7 @@ fn memberships(settings: &Settings) -> MembershipSettings {
         max_bytes: memberships.cache_bytes,
         max_age: memberships.max_age,
         negative_max_age: memberships.negative_max_age,
+        ..MembershipSettings::default()
     }
 }
 
@@ -213,7 +215,8 @@ pub async fn start(settings: &Settings, clock: Clock) -> Result<Running, StartEr
         memberships(settings),
         Arc::clone(&clock),
     ));
-    let door = AuthzDoor::new(Arc::clone(&checker), Arc::clone(&clock));
+    let users = store.clone().map(|store| UserSync::new(Arc::new(store)));
+    let door = AuthzDoor::new(Arc::clone(&checker), users, Arc::clone(&clock));
     let exporter = Exporter::new(metrics::source(checker, door.calls(), clock));
     let doors = vec![
         tokio::spawn({

@@ -25,10 +25,10 @@ mod sqlite;
 mod traits;
 mod upkeep;
 
-use std::{fmt, path::Path};
+use std::{fmt, path::Path, time::Duration};
 
 use sqlx::PgPool;
-use tokio::sync::broadcast;
+use tokio::{sync::broadcast, time::timeout};
 
 use self::{
     connection::{Session, SqliteTransaction},
@@ -42,6 +42,9 @@ use crate::{
 /// Positions that a listener in this process may lag behind; further back it is told that it missed
 /// some.
 const HEARD_BACKLOG: usize = 256;
+
+/// How long open work may hold up the end.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// A SQL database with our tables. Cheap to clone; the clones share connections.
 #[derive(Clone)]
@@ -84,15 +87,20 @@ impl SqlStore {
         }
     }
 
-    /// Ends its connections, when what they do is done. Later calls find it unavailable.
+    /// Ends its connections, when what they do is done, but for no longer than two seconds: a
+    /// listener that nobody asks any more has one. Later calls find it unavailable.
     pub async fn close(&self) {
-        match &self.engine {
-            Engine::Sqlite(pools) => {
-                pools.readers.close().await;
-                pools.writer.close().await;
+        let closed = async {
+            match &self.engine {
+                Engine::Sqlite(pools) => {
+                    pools.readers.close().await;
+                    pools.writer.close().await;
+                }
+                Engine::Postgres(pool) => pool.close().await,
             }
-            Engine::Postgres(pool) => pool.close().await,
-        }
+        };
+        // What is still open then ends with the process; nothing of it is half done.
+        let _ = timeout(CLOSE_WITHIN, closed).await;
     }
 
     /// For questions.

@@ -90,7 +90,7 @@ func reply(w http.ResponseWriter, code int, body map[string]string) {
 }
 
 func main() {
-	address := os.Getenv("CLERK_AUTHZ_ADDR")
+	address := os.Getenv("AUTHZ_ADDR")
 	if address == "" {
 		address = "127.0.0.1:50051"
 	}

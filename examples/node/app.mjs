@@ -3,7 +3,7 @@
 import { createServer } from 'node:http';
 import { Authz, CannotTell, Denied, Forbidden } from './clerk-authz.mjs';
 
-const authz = new Authz(process.env.CLERK_AUTHZ_ADDR ?? '127.0.0.1:50051');
+const authz = new Authz(process.env.AUTHZ_ADDR ?? '127.0.0.1:50051');
 
 const reply = (response, code, body, headers = {}) => {
   response.writeHead(code, { 'content-type': 'application/json', ...headers });

@@ -5,7 +5,7 @@ import loader from '@grpc/proto-loader';
 import protobuf from 'protobufjs';
 import { fileURLToPath } from 'node:url';
 
-const protos = process.env.CLERK_AUTHZ_PROTOS ?? fileURLToPath(new URL('../../proto', import.meta.url));
+const protos = process.env.AUTHZ_PROTOS ?? fileURLToPath(new URL('../../proto', import.meta.url));
 const options = { includeDirs: [protos], longs: String, enums: String, oneofs: true, defaults: true };
 const { clerkauthz } = grpc.loadPackageDefinition(loader.loadSync('clerkauthz/v1/authz_service.proto', options));
 // The details of an error travel as bytes in a trailer.

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from clerk_authz import Authz, CannotTell, Denied, Forbidden
 
-authz = Authz(os.environ.get("CLERK_AUTHZ_ADDR", "127.0.0.1:50051"))
+authz = Authz(os.environ.get("AUTHZ_ADDR", "127.0.0.1:50051"))
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Asks about one token:  CLERK_AUTHZ_ADDR=127.0.0.1:50051 python verify.py TOKEN"""
+"""Asks about one token:  AUTHZ_ADDR=127.0.0.1:50051 python verify.py TOKEN"""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from clerk_authz import Authz, CannotTell, Denied, pb
 
 if len(sys.argv) != 2:
     sys.exit(__doc__)
-authz = Authz(os.environ.get("CLERK_AUTHZ_ADDR", "127.0.0.1:50051"))
+authz = Authz(os.environ.get("AUTHZ_ADDR", "127.0.0.1:50051"))
 try:
     session = authz.ask(pb.VerifySessionRequest(token=sys.argv[1])).session
     print(f"accepted: {session.user_id} in {session.organization.id or 'no organization'}")

@@ -209,6 +209,7 @@ struct Grounds {
 impl Grounds {
     fn of<V>(known: &Known<V>, freshness: Freshness) -> Self {
         let keep_for = match freshness {
+            Freshness::AtHand => known.keep_for,
             Freshness::AtMost(age) => age.min(known.keep_for),
             // The next question wants a new answer.
             Freshness::Now => Duration::ZERO,
@@ -265,15 +266,24 @@ impl Checker {
                     Verdict::Denied(reason) => return Ok(OrgAnswer::TokenDenied(reason)),
                 };
                 match self.by_token(question, &verified, now, steps) {
-                    Some(decision) => Ok(OrgAnswer::Decided(decision)),
+                    Ok(decision) => Ok(OrgAnswer::Decided(decision)),
                     // On the heap, so that an answer from the token does not carry its state around.
-                    None => {
-                        self.by_membership(question, Some(verified), now, steps)
+                    Err(insufficient) => {
+                        let look_up = self.look_up(question, insufficient, &verified, now);
+                        self.by_membership(question, Some(verified), look_up, steps)
                             .await
                     }
                 }
             }
-            Subject::User(..) => self.by_membership(question, None, now, steps).await,
+            Subject::User(..) => {
+                for &rule in Rule::OF_VERIFICATION {
+                    if rule != Rule::Reverification {
+                        steps.skipped(rule, || "a user is named, and no token");
+                    }
+                }
+                let look_up = self.fresh_as_asked(question, now);
+                self.by_membership(question, None, look_up, steps).await
+            }
         }
     }
 
@@ -284,7 +294,7 @@ impl Checker {
         verified: &Arc<Verified>,
         now: Timestamp,
         steps: &mut Steps,
-    ) -> Option<Decision> {
+    ) -> Result<Decision, Insufficient> {
         let session = &verified.session;
         let OrgQuestion {
             organization,
@@ -298,28 +308,28 @@ impl Checker {
             match (organization, active) {
                 (None, None) => {}
                 (Some(named), active) if !active.is_some_and(|active| is(active, named)) => {
-                    return None;
+                    return Err(Insufficient::SaysNothing);
                 }
                 (_, Some(active)) => {
-                    let changed = self.memberships.changed_since(
-                        verified.instance(),
-                        &active.id,
-                        &session.user_id,
-                        session.issued_at,
-                    );
+                    if self
+                        .memberships
+                        .changed_since(verified.instance(), active, session)
+                    {
+                        return Err(Insufficient::Changed);
+                    }
                     let system = requirement
                         .permission
                         .as_ref()
                         .is_some_and(decision::Permission::is_system);
                     let stale = about_membership && is_too_old(session, *consistency, now);
-                    if changed || system || stale {
-                        return None;
+                    if system || stale {
+                        return Err(Insufficient::SaysNothing);
                     }
                     steps.passed(Rule::Organization, || {
                         format!("{} is active in the session", active.id)
                     });
                 }
-                (Some(_), None) => return None,
+                (Some(_), None) => return Err(Insufficient::SaysNothing),
             }
         }
         let facts = Facts {
@@ -327,15 +337,20 @@ impl Checker {
             membership: MembershipFacts::of_session(session),
         };
         let reason = reason(decision::decide(requirement, &facts, steps));
-        let kept_until = match consistency {
-            Consistency::MaxStaleness(age) => session.issued_at.map(|at| at.plus(*age)),
-            Consistency::MinimizeLatency | Consistency::FullyConsistent => None,
+        let valid_until = match consistency {
+            Consistency::MinimizeLatency => Some(session.expires_at),
+            Consistency::MaxStaleness(age) => {
+                let kept_until = session.issued_at.map(|at| at.plus(*age));
+                earliest(Some(session.expires_at), kept_until)
+            }
+            // The next question wants a new answer.
+            Consistency::FullyConsistent => None,
         };
-        Some(Decision {
+        Ok(Decision {
             reason,
             source: Some(Source::Token),
             as_of: session.issued_at,
-            valid_until: earliest(Some(session.expires_at), kept_until),
+            valid_until,
             token: Some(Arc::clone(verified)),
             membership: None,
         })
@@ -346,7 +361,7 @@ impl Checker {
         &'a self,
         question: &'a OrgQuestion<'_>,
         verified: Option<Arc<Verified>>,
-        now: Timestamp,
+        look_up: LookUp<'a>,
         steps: &'a mut Steps,
     ) -> Pin<Box<dyn Future<Output = Result<OrgAnswer, CannotTell>> + Send + 'a>> {
         Box::pin(async move {
@@ -361,21 +376,22 @@ impl Checker {
                     return Ok(OrgAnswer::TokenDenied(Reason::TokenMissing));
                 }
             };
-            if question.requirement.asks_nothing() {
-                let facts = Facts {
-                    token: None,
-                    membership: MembershipFacts::NoOrganization,
-                };
+            let token = verified
+                .as_ref()
+                .map(|verified| TokenFacts::of(&verified.session, false));
+            let preconditions =
+                decision::preconditions(&question.requirement, token.as_ref(), steps);
+            if let Err(reason) = preconditions {
+                let session = verified.as_ref().map(|verified| &verified.session);
                 return Ok(OrgAnswer::Decided(Decision {
-                    reason: reason(decision::decide(&question.requirement, &facts, steps)),
-                    source: None,
-                    as_of: None,
-                    valid_until: None,
-                    token: verified,
+                    reason,
+                    source: session.map(|_| Source::Token),
+                    as_of: session.and_then(|session| session.issued_at),
+                    valid_until: session.map(|session| session.expires_at),
+                    token: None,
                     membership: None,
                 }));
             }
-            let look_up = self.look_up(question, now);
             let active = verified
                 .as_ref()
                 .and_then(|verified| verified.session.organization.as_deref());
@@ -481,7 +497,7 @@ impl Checker {
                 MembershipFacts::of_membership(membership, of_role)
             }),
         };
-        let reason = reason(decision::decide(&question.requirement, &facts, steps));
+        let reason = reason(decision::conditions(&question.requirement, &facts, steps));
         let of_role = of_role.map(|known| Grounds::of(&known, look_up.freshness));
         let grounds = Grounds::of(&known, look_up.freshness)
             .and(of_role)
@@ -524,20 +540,52 @@ impl Checker {
         Ok(Some(role.known))
     }
 
-    fn look_up<'q>(&self, question: &OrgQuestion<'q>, now: Timestamp) -> LookUp<'q> {
+    /// How fresh the membership must be, where the token was not enough.
+    fn look_up<'q>(
+        &self,
+        question: &OrgQuestion<'q>,
+        insufficient: Insufficient,
+        verified: &Verified,
+        now: Timestamp,
+    ) -> LookUp<'q> {
+        let look_up = self.fresh_as_asked(question, now);
+        let issued_at = verified.session.issued_at;
+        match (insufficient, issued_at) {
+            (Insufficient::SaysNothing, _) => look_up,
+            // Of two within one second nobody knows which was first: Clerk is asked again.
+            (Insufficient::Changed, Some(issued_at)) => LookUp {
+                not_before: Some(issued_at.plus(Duration::from_secs(1))),
+                ..look_up
+            },
+            (Insufficient::Changed, None) => LookUp {
+                freshness: Freshness::Now,
+                ..look_up
+            },
+        }
+    }
+
+    fn fresh_as_asked<'q>(&self, question: &OrgQuestion<'q>, now: Timestamp) -> LookUp<'q> {
         LookUp {
             freshness: match question.consistency {
-                Consistency::MinimizeLatency => Freshness::AtMost(self.memberships.max_age()),
-                Consistency::MaxStaleness(age) => {
-                    Freshness::AtMost(age.min(self.memberships.max_age()))
-                }
+                Consistency::MinimizeLatency => Freshness::AtHand,
+                Consistency::MaxStaleness(age) => Freshness::AtMost(age),
                 Consistency::FullyConsistent => Freshness::Now,
             },
+            not_before: None,
             patience: question.patience,
             now,
             lookups: question.lookups,
         }
     }
+}
+
+/// Why a token does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Insufficient {
+    /// It says nothing of what is asked, or is too old for it.
+    SaysNothing,
+    /// A change is known that it cannot show.
+    Changed,
 }
 
 fn reason(decided: Result<(), Reason>) -> Reason {

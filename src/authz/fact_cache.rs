@@ -18,13 +18,17 @@ use crate::identity::Timestamp;
 /// What an entry costs beside its own strings: moka's bookkeeping, the allocator's, the two structs.
 const ENTRY_OVERHEAD_BYTES: usize = 400;
 
+/// Facts are known for at least so long, though they answer for less: what changed is held against the
+/// tokens from before. Clerk's session tokens live for a minute.
+const KNOWN_FOR: Duration = Duration::from_secs(60 * 60);
+
 /// A fact, and when it was true for certain.
 #[derive(Debug)]
 pub(super) struct Known<V> {
     pub(super) value: Arc<V>,
     /// When Clerk was asked: all that had happened before shows in it.
     pub(super) as_of: Timestamp,
-    /// How long it may be used at all.
+    /// How long it may answer at all.
     pub(super) keep_for: Duration,
     bytes: u32,
 }
@@ -121,12 +125,20 @@ where
         self.entries.as_ref()?.get(key)
     }
 
-    /// What is known and fresh enough.
-    pub(super) fn fresh<Q>(&self, key: &Q, max_age: Duration, now: Timestamp) -> Option<Known<V>>
+    /// What is known and fresh enough: younger than `max_age`, and of `not_before` or later.
+    pub(super) fn fresh<Q>(
+        &self,
+        key: &Q,
+        max_age: Duration,
+        not_before: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<Known<V>>
     where
         Q: Equivalent<K> + Hash + ?Sized,
     {
-        let found = self.peek(key).filter(|known| known.is_fresh(max_age, now));
+        let found = self.peek(key).filter(|known| {
+            known.is_fresh(max_age, now) && not_before.is_none_or(|at| known.as_of >= at)
+        });
         let counter = match found {
             Some(_) => &self.hits,
             None => &self.misses,
@@ -166,13 +178,13 @@ where
     }
 }
 
-/// A fact leaves when it may not be used any more. Only housekeeping: each look-up checks the age by
-/// the caller's clock. No read renews it; a younger fact does.
+/// A fact leaves when it is of no use any more. Only housekeeping: each look-up checks the age by the
+/// caller's clock. No read renews it; a younger fact does.
 struct UntilStale;
 
 impl<K, V> Expiry<K, Known<V>> for UntilStale {
     fn expire_after_create(&self, _: &K, known: &Known<V>, _: Instant) -> Option<Duration> {
-        Some(known.keep_for)
+        Some(known.keep_for.max(KNOWN_FOR))
     }
 
     fn expire_after_update(
@@ -182,7 +194,7 @@ impl<K, V> Expiry<K, Known<V>> for UntilStale {
         _: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        Some(known.keep_for)
+        Some(known.keep_for.max(KNOWN_FOR))
     }
 }
 
@@ -216,7 +228,7 @@ mod tests {
             // The clock was set back.
             (MINUTE, 99, false),
         ] {
-            let fresh = cache.fresh(&1, max_age, at(now));
+            let fresh = cache.fresh(&1, max_age, None, at(now));
             assert_eq!(fresh.is_some(), found, "{max_age:?} at {now}");
         }
         let stats = cache.stats();
@@ -240,6 +252,16 @@ mod tests {
         cache.insert(1, Known::new("then", at(1_000), MINUTE, 0), at(1_000));
         cache.insert(1, Known::new("now", at(100), MINUTE, 0), at(100));
         assert_eq!(*cache.peek(&1).expect("known").value, "now");
+    }
+
+    #[test]
+    fn a_fact_from_before_the_time_asked_for_does_not_answer() {
+        let cache = cache();
+        cache.insert(1, Known::new("member", at(100), MINUTE, 0), at(100));
+        for (not_before, found) in [(None, true), (Some(100), true), (Some(101), false)] {
+            let fresh = cache.fresh(&1, MINUTE, not_before.map(at), at(110));
+            assert_eq!(fresh.is_some(), found, "{not_before:?}");
+        }
     }
 
     #[test]

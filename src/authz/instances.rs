@@ -15,7 +15,7 @@ use crate::{
     credential::{CookieNames, Cookies},
     identity::{InstanceName, Issuer, PublishableKey, Session},
     keys::Keyring,
-    mirror::Directory,
+    mirror::{Directory, UserDirectory},
 };
 
 /// Tells the instances of one run apart, also two of one name before and after a reload: what was
@@ -49,6 +49,8 @@ pub struct Instance {
     pub keyring: Arc<Keyring>,
     /// Clerk's own knowledge of it; `None` without a secret key.
     pub directory: Option<Arc<dyn Directory>>,
+    /// The same, of whole users.
+    pub user_directory: Option<Arc<dyn UserDirectory>>,
 }
 
 impl Instance {

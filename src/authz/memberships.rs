@@ -21,20 +21,16 @@ use super::{
 };
 use crate::{
     explain::{Rule, Steps},
-    identity::{OrganizationId, OrganizationSlug, Texts, Timestamp, UserId},
+    identity::{Organization, OrganizationId, OrganizationSlug, Session, Texts, Timestamp, UserId},
     keys::Clock,
     mirror::{
         Answered, Ask, Directory, DirectoryError, Join, Membership, MembershipAnswer,
-        OrganizationRecord,
+        OrganizationRecord, Standing,
     },
 };
 
 /// The share of the bytes that slugs may take, and the share that roles may take.
 const SIDE_SHARE: u64 = 16;
-/// Questions that wait for Clerk at once. Each holds one of the calls that the service works on, so
-/// that the rest, which nobody has to be asked about, must have room: a further one is told at once
-/// that Clerk cannot be asked.
-const MAX_WAITING: usize = 6_000;
 /// When it is worth asking again where too many wait.
 const CROWDED_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// When it is worth asking again where there is nobody to ask.
@@ -49,6 +45,10 @@ pub struct MembershipSettings {
     pub max_age: Duration,
     /// How old it may be when it says that somebody is not a member, or that something is not there.
     pub negative_max_age: Duration,
+    /// Questions that wait for Clerk at once. Each holds one of the calls that the service works on,
+    /// and the others, for which nobody has to be asked, must have room: a further one is turned
+    /// away.
+    pub max_waiting: usize,
 }
 
 impl Default for MembershipSettings {
@@ -57,6 +57,7 @@ impl Default for MembershipSettings {
             max_bytes: 32 << 20,
             max_age: Duration::from_secs(60),
             negative_max_age: Duration::from_secs(10),
+            max_waiting: 6_000,
         }
     }
 }
@@ -64,7 +65,9 @@ impl Default for MembershipSettings {
 /// How fresh a fact must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Freshness {
-    /// Younger than this, and than the settings allow.
+    /// Younger than the settings allow.
+    AtHand,
+    /// Younger than this, too.
     AtMost(Duration),
     /// Asked for now.
     Now,
@@ -113,10 +116,10 @@ pub struct Memberships {
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
-    /// `None` where too many wait already.
-    fn start(count: &'a AtomicUsize) -> Option<Self> {
+    /// `None` where `most` wait already.
+    fn start(count: &'a AtomicUsize, most: usize) -> Option<Self> {
         let waiting = Self(count);
-        (count.fetch_add(1, Ordering::Relaxed) < MAX_WAITING).then_some(waiting)
+        (count.fetch_add(1, Ordering::Relaxed) < most).then_some(waiting)
     }
 }
 
@@ -130,6 +133,8 @@ impl Drop for Waiting<'_> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LookUp<'a> {
     pub(super) freshness: Freshness,
+    /// What is remembered from before this time does not answer.
+    pub(super) not_before: Option<Timestamp>,
     pub(super) patience: Duration,
     pub(super) now: Timestamp,
     /// Of the batch that this is part of.
@@ -162,30 +167,32 @@ impl Memberships {
         self.memberships.stats()
     }
 
-    /// How old a fact may be where a caller does not say.
-    pub(super) fn max_age(&self) -> Duration {
-        self.settings.max_age
-    }
-
-    /// Whether a change of this membership is known that a token of `issued_at` cannot show. In
-    /// doubt, it is: a second is the finest that a token says.
+    /// Whether a change of the membership in the session's active organization is known that the
+    /// session's token cannot show. In doubt, it is: a second is the finest that a token says.
+    ///
+    /// What raises `updated_at` at Clerk is not documented, so that a younger fact is compared by what
+    /// it takes away, too. What it gives shows with the next token.
     pub(super) fn changed_since(
         &self,
         instance: &Instance,
-        organization: &OrganizationId,
-        user: &UserId,
-        issued_at: Option<Timestamp>,
+        active: &Organization,
+        session: &Session,
     ) -> bool {
-        let key = MembershipRef(instance.serial, user, organization);
+        let key = MembershipRef(instance.serial, &session.user_id, &active.id);
         let Some(known) = self.memberships.peek(&key) else {
             return false;
         };
-        let changed_at = match &*known.value {
-            MembershipAnswer::Member(membership) => membership.updated_at,
+        let is_since = |at: Timestamp| session.issued_at.is_none_or(|issued_at| at >= issued_at);
+        match &*known.value {
+            MembershipAnswer::Member(membership) => {
+                is_since(membership.updated_at)
+                    || (is_since(known.as_of) && takes_away(membership, active))
+            }
             // The token says that there was one: it ended before we looked.
-            MembershipAnswer::NotAMember | MembershipAnswer::NoOrganization => known.as_of,
-        };
-        issued_at.is_none_or(|issued_at| changed_at >= issued_at)
+            MembershipAnswer::NotAMember | MembershipAnswer::NoOrganization => {
+                is_since(known.as_of)
+            }
+        }
     }
 
     /// The membership, as fresh as asked.
@@ -209,6 +216,7 @@ impl Memberships {
         let asked = Question {
             key: key.clone(),
             waiting: &self.waiting,
+            max_waiting: self.settings.max_waiting,
             once: |lookups| &lookups.memberships,
         };
         let (user, organization) = (user.clone(), organization.clone());
@@ -242,6 +250,7 @@ impl Memberships {
         let asked = Question {
             key: key.clone(),
             waiting: &self.waiting,
+            max_waiting: self.settings.max_waiting,
             once: |lookups| &lookups.slugs,
         };
         let wanted = slug.clone();
@@ -270,6 +279,7 @@ impl Memberships {
         let asked = Question {
             key: key.clone(),
             waiting: &self.waiting,
+            max_waiting: self.settings.max_waiting,
             once: |lookups| &lookups.roles,
         };
         let wanted: Box<str> = role.into();
@@ -301,12 +311,28 @@ where
     }
 }
 
+/// Whether a session's role, or one of its permissions, is not the member's any more, or the member may
+/// not act at all.
+fn takes_away(membership: &Membership, active: &Organization) -> bool {
+    let held = |permission: &str| membership.permissions.contains(permission);
+    membership.standing != Standing::Good
+        || active.role.as_deref() != Some(&*membership.role)
+        || !active.permissions.iter().all(held)
+}
+
 fn ask_of(look_up: LookUp<'_>) -> Ask {
+    // What a question under way answers may be as old as that question, which may have waited for
+    // long: only who does not say how old may have it. The answers of a batch are shared by all that
+    // it asks, whatever they ask for.
+    let may_join_any = look_up.freshness == Freshness::AtHand
+        && look_up.not_before.is_none()
+        && look_up.lookups.is_none();
     Ask {
         patience: look_up.patience,
-        join: match look_up.freshness {
-            Freshness::AtMost(_) => Join::Any,
-            Freshness::Now => Join::SentAfter,
+        join: if may_join_any {
+            Join::Any
+        } else {
+            Join::SentAfter
         },
     }
 }
@@ -317,10 +343,12 @@ where
     V: Send + Sync + 'static,
     Q: Equivalent<K> + Hash,
 {
-    let known = match look_up.freshness {
-        Freshness::AtMost(age) => cache.fresh(key, age, look_up.now)?,
+    let most = match look_up.freshness {
+        Freshness::AtHand => Duration::MAX,
+        Freshness::AtMost(age) => age,
         Freshness::Now => return None,
     };
+    let known = cache.fresh(key, most, look_up.not_before, look_up.now)?;
     Some(Found {
         known,
         source: Source::Cache,
@@ -331,6 +359,7 @@ where
 struct Question<'a, K, V> {
     key: K,
     waiting: &'a AtomicUsize,
+    max_waiting: usize,
     once: fn(&Lookups) -> &Once<K, V>,
 }
 
@@ -353,9 +382,9 @@ impl<K: Hash + Eq, V: Clone> Question<'_, K, V> {
                 retry_after: NOBODY_RETRY_AFTER,
             });
         };
-        let Some(_waiting) = Waiting::start(self.waiting) else {
+        let Some(_waiting) = Waiting::start(self.waiting, self.max_waiting) else {
             steps.failed(Rule::Membership, || "too many questions wait for Clerk");
-            return Err(CannotTell::ClerkUnavailable {
+            return Err(CannotTell::Overloaded {
                 retry_after: CROWDED_RETRY_AFTER,
             });
         };

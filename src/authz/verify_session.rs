@@ -99,6 +99,11 @@ pub enum CannotTell {
         /// When it is worth asking again.
         retry_after: Duration,
     },
+    /// So many questions wait for Clerk that this one is turned away.
+    Overloaded {
+        /// When it is worth asking again.
+        retry_after: Duration,
+    },
 }
 
 impl CannotTell {
@@ -108,6 +113,7 @@ impl CannotTell {
             Self::KeysUnavailable { .. } => Reason::KeysUnavailable,
             Self::ClerkUnavailable { .. } => Reason::ClerkUnavailable,
             Self::ClerkRateLimited { .. } => Reason::ClerkRateLimited,
+            Self::Overloaded { .. } => Reason::Overloaded,
         }
     }
 
@@ -116,7 +122,8 @@ impl CannotTell {
         match self {
             Self::KeysUnavailable { retry_after }
             | Self::ClerkUnavailable { retry_after }
-            | Self::ClerkRateLimited { retry_after } => retry_after,
+            | Self::ClerkRateLimited { retry_after }
+            | Self::Overloaded { retry_after } => retry_after,
         }
     }
 }

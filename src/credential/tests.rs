@@ -340,3 +340,29 @@ proptest! {
         let _ = select(credential, &Cookies::Of(&instances), hint, NOW, &mut Steps::on(Rule::OF_VERIFICATION));
     }
 }
+
+#[test]
+fn a_credential_is_not_shown_by_its_debug() {
+    let header = ["Bearer SECRET".to_owned()];
+    let shown = [
+        format!("{:?}", Credential::Token("SECRET")),
+        format!(
+            "{:?}",
+            Credential::Http {
+                authorization: &header,
+                cookie: &header,
+            }
+        ),
+        format!(
+            "{:?}",
+            Selected {
+                token: "SECRET".into(),
+                client_changed_at: None,
+            }
+        ),
+    ];
+    assert_eq!(shown[0], "Token(6 bytes)");
+    for text in shown {
+        assert!(!text.contains("SECRET"), "{text}");
+    }
+}

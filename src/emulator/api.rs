@@ -5,7 +5,6 @@ mod faulty;
 mod form;
 mod lists;
 mod memberships;
-mod objects;
 mod organizations;
 mod people;
 mod permissions;
@@ -31,7 +30,7 @@ use serde_json::Value;
 pub(super) use self::faulty::failing;
 pub(super) use self::problem::{error, not_found};
 use self::{form::Form, problem::Problem, query::Query};
-use super::{Directory, Endpoint, Instance};
+use super::{Directory, Endpoint, Instance, objects};
 
 /// What an operation answers.
 type Answer = Result<Value, Problem>;

@@ -16,7 +16,7 @@ mod users;
 
 use std::{
     collections::BTreeMap,
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use thiserror::Error;
@@ -28,9 +28,9 @@ pub(super) use self::entities::{feature_of, is_system, membership_key};
 pub(super) use self::roles::{SYSTEM_PERMISSIONS, default_system_permissions, is_permission_key};
 pub(super) use self::subject::ActiveOrganization;
 pub use self::table::Stamp;
-pub(super) use self::table::{Row, Table};
+pub(super) use self::table::{Change, Row, Table};
 pub(super) use self::users::new_contact;
-use super::Clock;
+use super::{Clock, webhooks::Webhooks};
 
 /// A change that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -111,10 +111,35 @@ pub(super) struct Tables {
     identifiers: BTreeMap<(&'static str, String), String>,
 }
 
+/// What one change did, table by table.
+pub(super) struct Changes {
+    pub(super) users: Vec<Change<User>>,
+    pub(super) organizations: Vec<Change<Organization>>,
+    pub(super) memberships: Vec<Change<Membership>>,
+    pub(super) roles: Vec<Change<Role>>,
+    pub(super) permissions: Vec<Change<Permission>>,
+    pub(super) sessions: Vec<Change<Session>>,
+}
+
+impl Tables {
+    fn take_changes(&mut self) -> Changes {
+        Changes {
+            users: self.users.take_changes(),
+            organizations: self.organizations.take_changes(),
+            memberships: self.memberships.take_changes(),
+            roles: self.roles.take_changes(),
+            permissions: self.permissions.take_changes(),
+            sessions: self.sessions.take_changes(),
+        }
+    }
+}
+
 /// Who lives in an instance now.
 pub struct Directory {
     tables: RwLock<Tables>,
     clock: Clock,
+    /// Who is told of each change, in the order of the changes.
+    webhooks: Arc<Webhooks>,
 }
 
 impl Directory {
@@ -135,7 +160,10 @@ impl Directory {
     ) -> Result<T, Refused> {
         let now = self.now();
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-        change(&mut tables, now)
+        let changed = change(&mut tables, now);
+        let changes = tables.take_changes();
+        self.webhooks.tell(&tables, &changes, now);
+        changed
     }
 }
 

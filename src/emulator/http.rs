@@ -20,6 +20,7 @@ use super::{
     Endpoint, Fault, Faults, Instance, MintError, RateLimit, TokenSpec,
     api::{self, error, not_found},
     requests::TooMany,
+    webhooks,
 };
 
 /// What the Backend API here is about.
@@ -33,6 +34,7 @@ struct Here {
 
 pub(super) fn router(instance: Arc<Instance>, all: Vec<Arc<Instance>>) -> Router {
     let api = api::router(&instance);
+    let webhooks = webhooks::router(Arc::clone(&instance));
     Router::new()
         .route("/", get(guide))
         .route("/.well-known/jwks.json", get(frontend_jwks))
@@ -56,6 +58,7 @@ pub(super) fn router(instance: Arc<Instance>, all: Vec<Arc<Instance>>) -> Router
             all: Arc::new(all),
         })
         .merge(api)
+        .merge(webhooks)
         .layer(middleware::from_fn(only_from_here))
 }
 
@@ -99,6 +102,8 @@ async fn guide(State(here): State<Here>) -> String {
          DELETE /_emulator/keys/{{kid}}          takes a key out of the set\n\
          PUT    /_emulator/faults              what goes wrong; GET shows it, DELETE ends it\n\
          PUT    /_emulator/rate_limit          how much the API answers; DELETE ends it\n\
+         PUT    /_emulator/webhooks            who is told of changes; GET shows it, DELETE ends it\n\
+         GET    /_emulator/webhooks/messages   what was sent; POST …/{{id}}/replay sends it again\n\
          GET    /_emulator/stats               how often it was asked; DELETE counts anew\n",
         addresses.join("\n"),
         here.instance.secret_key(),
@@ -149,6 +154,7 @@ async fn world(State(here): State<Here>) -> Json<Value> {
                 "public_key_pem": instance.public_key_pem(),
                 "users": users,
                 "organizations": organizations,
+                "webhooks": instance.webhooks(),
             })
         })
         .collect();
@@ -330,6 +336,7 @@ async fn stats(State(here): State<Here>) -> Json<Value> {
         "total": instance.api_requests_total(),
         "peaks": instance.api_peaks(),
         "rate_limit": instance.requests.limit(),
+        "webhooks": instance.webhook_stats(),
     }))
 }
 

@@ -88,10 +88,14 @@ impl Fact {
     }
 }
 
+/// The most facts of one effect, a user in 1,999 organizations with all of them: others wait for it.
+/// More are refused; they may be written in parts, since facts come in any order.
+pub const MAX_FACTS: usize = 4_000;
+
 /// What is written in one transaction: all of it, or nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effect {
-    /// In order; none is fine.
+    /// In order, at most [`MAX_FACTS`]; none is fine.
     pub facts: Vec<Fact>,
     /// The message of the inbox that is done with it. When the claim was lost meanwhile, nothing is
     /// written.

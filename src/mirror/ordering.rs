@@ -16,6 +16,9 @@ const SECONDS_BELOW: i64 = 100_000_000_000;
 /// A deletion whose time is in seconds may have been this much later.
 const WHOLE_SECOND: Duration = Duration::from_secs(1);
 
+/// How far Clerk's clock, of versions, and ours, of answers, may be apart.
+const CLOCKS_APART: Duration = Duration::from_secs(60);
+
 /// Who said it.
 ///
 /// Ordered by what wins between two that have one version: an answer of the API over an event, and
@@ -125,10 +128,17 @@ impl Head {
 
     /// The time of the tombstone, where one stands.
     pub fn died_at(&self) -> Option<Timestamp> {
-        // An event's time and a version are Clerk's clock; both times of the API are ours.
-        let deleted = self.deleted_at.filter(|at| Some(*at) >= self.confirmed);
-        let absent = self.absent_at.filter(|at| Some(*at) >= self.seen_at);
-        deleted.max(absent)
+        self.deletion().max(self.absence())
+    }
+
+    /// The newest deletion, unless the API showed a newer version: both are Clerk's clock.
+    fn deletion(&self) -> Option<Timestamp> {
+        self.deleted_at.filter(|at| Some(*at) >= self.confirmed)
+    }
+
+    /// The API's newest "no", unless it said "yes" later: both are ours.
+    fn absence(&self) -> Option<Timestamp> {
+        self.absent_at.filter(|at| Some(*at) >= self.seen_at)
     }
 
     /// Whether only Clerk can tell how it is.
@@ -155,7 +165,20 @@ impl Head {
             }
             Incoming::Absent { as_of } => self.absent_at = self.absent_at.max(Some(as_of)),
         }
-        self.bury();
+        self.bury(match incoming {
+            // A version about as old as our "no" may be younger than it: that is asked about. The
+            // next answer settles it.
+            Incoming::Content {
+                origin: Origin::Event,
+                ..
+            }
+            | Incoming::Deleted { .. } => CLOCKS_APART,
+            Incoming::Content {
+                origin: Origin::Api { .. },
+                ..
+            }
+            | Incoming::Absent { .. } => Duration::ZERO,
+        });
         self.verdict(&before, incoming)
     }
 
@@ -197,8 +220,10 @@ impl Head {
     }
 
     /// A deletion takes the content that is not newer than it.
-    fn bury(&mut self) {
-        if self.died_at().is_some_and(|at| self.version <= Some(at)) {
+    fn bury(&mut self, clocks_apart: Duration) {
+        let absent = self.absence().map(|at| at.minus(clocks_apart));
+        let died_at = self.deletion().max(absent);
+        if died_at.is_some_and(|at| self.version <= Some(at)) {
             self.content = None;
         }
     }

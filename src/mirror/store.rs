@@ -55,6 +55,12 @@ pub enum StoreError {
     /// was written.
     #[error("the message was taken by another worker")]
     ClaimLost,
+    /// An effect of more than [`MAX_FACTS`](super::MAX_FACTS); nothing was written.
+    #[error("{facts} facts in one effect; expected at most {}", super::MAX_FACTS)]
+    TooManyFacts {
+        /// How many.
+        facts: usize,
+    },
     /// What is stored cannot be read, or a statement is wrong: a fault of ours or of the disk.
     #[error("the database holds what cannot be read: {cause}")]
     Broken {
@@ -221,7 +227,8 @@ pub trait Feed: Send + Sync + 'static {
     fn listen(&self) -> Storing<'_, Box<dyn Listener>>;
 }
 
-/// Hears of changes as they become visible.
+/// Hears of changes as they become visible. A connection can die without a word: whoever listens
+/// reads the feed from time to time all the same.
 pub trait Listener: Send + 'static {
     /// Waits for the next thing to hear. May be dropped half-way.
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Heard> + Send + '_>>;

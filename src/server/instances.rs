@@ -10,7 +10,6 @@ use crate::{
     authz::{Instance, InstanceSerial, Instances, Verifier},
     clerk::{ApiOptions, BackendApi, HttpJwksSource},
     keys::{Clock, JwksSource, Keyring, RefreshSettings, Snapshot, SnapshotStore, VerifyingKey},
-    mirror::Directory,
     settings::{self, InstanceSettings, KeySource, KeysSettings, Problem, Problems, Settings},
 };
 
@@ -123,6 +122,7 @@ impl InstanceSet {
     }
 
     async fn member(&self, settings: &InstanceSettings) -> Result<Member, Problem> {
+        let api = self.api(settings)?;
         let instance = Instance {
             serial: InstanceSerial::next(),
             name: settings.name.clone(),
@@ -131,7 +131,8 @@ impl InstanceSet {
             authorized_parties: shared(&settings.authorized_parties),
             audiences: shared(&settings.audiences),
             keyring: Arc::new(self.keyring(settings).await?),
-            directory: self.directory(settings)?,
+            directory: api.clone().map(|api| api as _),
+            user_directory: api.map(|api| api as _),
         };
         Ok(Member {
             settings: settings.clone(),
@@ -140,10 +141,7 @@ impl InstanceSet {
         })
     }
 
-    fn directory(
-        &self,
-        settings: &InstanceSettings,
-    ) -> Result<Option<Arc<dyn Directory>>, Problem> {
+    fn api(&self, settings: &InstanceSettings) -> Result<Option<Arc<BackendApi>>, Problem> {
         let Some(api) = settings.api.clone() else {
             return Ok(None);
         };

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{
     ApiSettings, InstanceSettings, KeySource, Problem, Problems, masked, secret_key_environment,
-    value, variables::Raw,
+    shown_file, value, variables::Raw,
 };
 use crate::identity::{Environment, InstanceName, Issuer, PublishableKey};
 
@@ -332,8 +332,7 @@ pub fn load_instances(path: &Path) -> Result<Vec<InstanceSettings>, Problems> {
     };
     let file: File = match toml::from_str(&text) {
         Ok(file) => file,
-        // The message says line, column and what is expected.
-        Err(error) => return one(format!("is \"{shown}\"; {}", error.to_string().trim_end())),
+        Err(error) => return one(format!("is \"{shown}\"; {}", unreadable(&error, &text))),
     };
     if !(1..=MAX_INSTANCES).contains(&file.instance.len()) {
         let count = file.instance.len();
@@ -376,6 +375,32 @@ pub fn load_instances(path: &Path) -> Result<Vec<InstanceSettings>, Problems> {
     }
 }
 
+/// What is wrong with the file's text and where. Nothing of the text itself: a secret may stand in
+/// it, though none belongs there.
+fn unreadable(error: &toml::de::Error, text: &str) -> String {
+    let message = error.message().trim_end();
+    // A value of a wrong type stands in the message, between quotes.
+    let message = match (message.find('"'), message.rfind('"')) {
+        (Some(first), Some(last)) if first < last => {
+            format!("{}…{}", &message[..=first], &message[last..])
+        }
+        _ => message.to_owned(),
+    };
+    let message = if message.starts_with("unknown field `secret_key`") {
+        "unknown key `secret_key`; did you mean `secret_key_file`, which names a file that holds it?"
+            .to_owned()
+    } else {
+        message
+    };
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let Some(before) = before else {
+        return message;
+    };
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    format!("line {line}, column {column}: {message}")
+}
+
 impl Entry {
     fn check(self, at: &str, problems: &mut Vec<Problem>) -> Option<InstanceSettings> {
         let name = self
@@ -395,6 +420,7 @@ impl Entry {
                     String::new()
                 }
                 Err(error) => {
+                    let file = shown_file(&file);
                     let text = format!("secret_key_file is {file:?}; it cannot be read: {error}");
                     problems.push(Problem::new(at, text));
                     String::new()

@@ -568,6 +568,80 @@ fn secrets_are_never_shown() {
         "{shown}"
     );
     assert!(shown.contains("# CLERK_JWT_KEY is not set"), "{shown}");
+
+    // Secrets where none belongs: what is wrong is said with the place, never with the text there.
+    for (line, expected) in [
+        (
+            "secret_key = \"sk_live_hushhush\"",
+            "line 3, column 1: unknown key `secret_key`; did you mean `secret_key_file`",
+        ),
+        (
+            "api_budget = \"sk_live_hushhush\"",
+            "line 3, column 14: invalid type: string \"…\", expected u32",
+        ),
+        ("secret_key_file = \"sk_live_hushhush", "line 3, column "),
+        (
+            "secret_key_file = \"sk_live_hushhush\"",
+            "secret_key_file is \"sk_live_…\"; it cannot be read",
+        ),
+    ] {
+        let text = format!("[[instance]]\nname = \"a\"\n{line}\n");
+        let problems = load_instances(file(&text).path()).expect_err(line);
+        let problems = problems.to_string();
+        assert!(
+            problems.contains(expected),
+            "found {problems}\nexpected {expected}"
+        );
+        assert!(!problems.contains("hushhush"), "{problems}");
+    }
+    for (variable, value) in [
+        ("CLERK_SECRET_KEY_FILE", "sk_live_hushhush"),
+        (
+            "CLERK_AUTHZ_DATABASE_URL_FILE",
+            "postgres://u:hushhush@db/name",
+        ),
+    ] {
+        let problems = load(&[("CLERK_PUBLISHABLE_KEY", PK_TEST), (variable, value)]);
+        let problems = problems.expect_err(variable);
+        assert!(problems.contains("cannot be read"), "{problems}");
+        assert!(!problems.contains("hushhush"), "{problems}");
+    }
+}
+
+#[test]
+fn what_kubernetes_says_of_a_service_is_no_setting() {
+    let of_kubernetes = [
+        ("CLERK_AUTHZ_PORT", "tcp://10.0.0.1:50051"),
+        ("CLERK_AUTHZ_SERVICE_HOST", "10.0.0.1"),
+        ("CLERK_AUTHZ_SERVICE_PORT", "50051"),
+        ("CLERK_AUTHZ_SERVICE_PORT_GRPC", "50051"),
+        ("CLERK_AUTHZ_SERVICE_PORT_GRPC_WEB", "50051"),
+        ("CLERK_AUTHZ_PORT_50051_TCP", "tcp://10.0.0.1:50051"),
+        ("CLERK_AUTHZ_PORT_50051_TCP_PROTO", "tcp"),
+        ("CLERK_AUTHZ_PORT_50051_TCP_PORT", "50051"),
+        ("CLERK_AUTHZ_PORT_50051_TCP_ADDR", "10.0.0.1"),
+        ("CLERK_AUTHZ_PORT_53_UDP_ADDR", "10.0.0.1"),
+    ];
+    let pk = [("CLERK_PUBLISHABLE_KEY", PK_TEST)];
+    load(&[&pk[..], &of_kubernetes].concat()).expect("ignored");
+
+    for (name, value) in [
+        // The forms are these, and nothing near them.
+        ("CLERK_AUTHZ_PORT", "50051"),
+        ("CLERK_AUTHZ_SERVICE_PORTS", "50051"),
+        ("CLERK_AUTHZ_SERVICE_PORT_", "50051"),
+        ("CLERK_AUTHZ_SERVICE_PORT_GRPC", "grpc"),
+        ("CLERK_AUTHZ_SERVICE_HOSTNAME", "10.0.0.1"),
+        ("CLERK_AUTHZ_PORT_GRPC_TCP", "tcp://10.0.0.1:50051"),
+        ("CLERK_AUTHZ_PORT_50051_TCP_HOST", "10.0.0.1"),
+        ("CLERK_AUTHZ_PORT_50051", "tcp://10.0.0.1:50051"),
+    ] {
+        let problems = load(&[&pk[..], &[(name, value)]].concat()).expect_err(name);
+        assert!(
+            problems.starts_with(&format!("{name} is not a setting")),
+            "{problems}"
+        );
+    }
 }
 
 /// docs/settings.md and the table in variables.rs are one list.

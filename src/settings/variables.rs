@@ -1,11 +1,15 @@
 //! The one table of settings, and their texts before they are checked.
 
-use std::{collections::BTreeMap, fmt, fs, net::SocketAddr, ops::RangeInclusive, time::Duration};
+use std::{
+    collections::BTreeMap, ffi::OsStr, fmt, fs, net::SocketAddr, ops::RangeInclusive,
+    time::Duration,
+};
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use super::{
-    DatabaseSettings, EnvironmentVariables, LogFormat, Problem, Shown, database, masked, value,
+    DatabaseSettings, EnvironmentVariables, LogFormat, Problem, Shown, database, masked,
+    shown_file, value,
 };
 
 /// A setting.
@@ -302,10 +306,10 @@ impl Raw {
                 raw.insert(variable.name, found);
             }
         }
-        for name in environment
-            .keys()
-            .filter(|name| name.starts_with("CLERK_AUTHZ_"))
-        {
+        for (name, value) in environment {
+            if !name.starts_with("CLERK_AUTHZ_") || is_service_link(name, value) {
+                continue;
+            }
             let is_known = |variable: &Variable| {
                 variable.name == name
                     || variable.secret && name.strip_suffix("_FILE") == Some(variable.name)
@@ -517,7 +521,8 @@ fn find(
 
 fn read_secret(subject: &str, file: &str, problems: &mut Vec<Problem>) -> Option<(String, Origin)> {
     let mut wrong = |text: String| {
-        problems.push(Problem::new(subject, format!("is {file:?}; {text}")));
+        let shown = shown_file(file);
+        problems.push(Problem::new(subject, format!("is {shown:?}; {text}")));
         None
     };
     match fs::metadata(file) {
@@ -534,6 +539,39 @@ fn read_secret(subject: &str, file: &str, problems: &mut Vec<Problem>) -> Option
         Ok(text) => Some((text.trim().to_owned(), Origin::File)),
         Err(error) => wrong(format!("the file cannot be read: {error}")),
     }
+}
+
+/// Whether Kubernetes made the variable for a Service called `clerk-authz`, as it does in every pod
+/// beside it (Kubernetes, "Discovering services", environment variables).
+fn is_service_link(name: &str, value: &OsStr) -> bool {
+    let (Some(rest), Some(value)) = (name.strip_prefix("CLERK_AUTHZ_"), value.to_str()) else {
+        return false;
+    };
+    let is_address = |text: &str| {
+        ["tcp://", "udp://", "sctp://"]
+            .iter()
+            .any(|scheme| text.starts_with(scheme))
+    };
+    let is_port = |text: &str| text.parse::<u16>().is_ok();
+    match rest {
+        "PORT" => return is_address(value),
+        "SERVICE_HOST" => return true,
+        "SERVICE_PORT" => return is_port(value),
+        _ => {}
+    }
+    if let Some(port_name) = rest.strip_prefix("SERVICE_PORT_") {
+        return !port_name.is_empty() && is_port(value);
+    }
+    let mut parts = rest.split('_');
+    let is_of_port = parts.next() == Some("PORT")
+        && parts.next().is_some_and(is_port)
+        && matches!(parts.next(), Some("TCP" | "UDP" | "SCTP"));
+    is_of_port
+        && match (parts.next(), parts.next()) {
+            (None, _) => is_address(value),
+            (Some("PORT" | "PROTO" | "ADDR"), None) => true,
+            (Some(_), _) => false,
+        }
 }
 
 fn unknown(name: &str) -> String {

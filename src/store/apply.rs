@@ -10,8 +10,8 @@ use super::{
 use crate::{
     identity::{InstanceName, Timestamp},
     mirror::{
-        Applied, ChangeEvent, Effect, Entity, Fact, FactOutcome, Head, Incoming, Position,
-        Revocation, StoreError, Write,
+        Applied, ChangeEvent, Effect, Entity, Fact, FactOutcome, Head, Incoming, MAX_FACTS,
+        Position, Revocation, StoreError, Write,
     },
 };
 
@@ -34,6 +34,11 @@ pub(super) async fn apply(
     effect: Effect,
     now: Timestamp,
 ) -> Result<Applied, StoreError> {
+    if effect.facts.len() > MAX_FACTS {
+        return Err(StoreError::TooManyFacts {
+            facts: effect.facts.len(),
+        });
+    }
     locks::take(&mut session, instance, &effect.facts).await?;
     if let Some(claim) = effect.done {
         inbox::finish(&mut session, claim, now).await?;

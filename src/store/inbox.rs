@@ -23,26 +23,32 @@ const RECEIVE: Sql = Sql::both(
 /// The oldest open message of each entity that may be taken now. An open one in front of it, also
 /// one that waits for its next try, keeps the later ones of that entity back.
 macro_rules! claim {
-    ($lock:literal) => {
+    ($is_one_of:literal, $end:literal) => {
         concat!(
             "UPDATE inbox SET state = 'claimed', fence = fence + 1, attempts = attempts + 1, \
-             next_attempt_ms = $3 WHERE sequence IN ( \
-               SELECT i.sequence FROM inbox i \
+             next_attempt_ms = $3 WHERE sequence ",
+            $is_one_of,
+            "SELECT i.sequence FROM inbox i \
                WHERE i.instance = $1 AND i.state IN ('waiting', 'claimed') \
                AND i.next_attempt_ms <= $4 AND NOT EXISTS ( \
                  SELECT 1 FROM inbox earlier \
                  WHERE earlier.instance = i.instance AND earlier.entity = i.entity \
                  AND earlier.sequence < i.sequence AND earlier.state IN ('waiting', 'claimed')) \
                ORDER BY i.sequence LIMIT $2",
-            $lock,
-            ") RETURNING sequence, fence, attempts, message_id, event_type, entity, at_ms, \
+            $end,
+            " RETURNING sequence, fence, attempts, message_id, event_type, entity, at_ms, \
              body, received_ms"
         )
     };
 }
 
-// inbox_open and inbox_open_by_entity. What another worker is just taking is passed over.
-const CLAIM: Sql = Sql::each(claim!(""), claim!(" FOR UPDATE SKIP LOCKED"));
+// inbox_open and inbox_open_by_entity. What another worker is just taking is passed over. As an
+// array, the inner question is asked once: PostgreSQL may ask what stands behind IN once for each
+// row, and then would take more than the limit.
+const CLAIM: Sql = Sql::each(
+    claim!("IN (", ")"),
+    claim!("= ANY (ARRAY(", " FOR UPDATE SKIP LOCKED))"),
+);
 
 // The primary key. The body is not kept longer than it is needed.
 const FINISH: Sql = Sql::both(

@@ -1,8 +1,8 @@
 //! Who may write what at the same time, on PostgreSQL. SQLite has one writer anyway.
 //!
 //! A row that is not there cannot be locked, so what is locked are numbers. All locks of a
-//! transaction are taken at its start in the order of their numbers, so that no two transactions
-//! wait for each other.
+//! transaction are taken at its start, the instance's own first and then in the order of their
+//! numbers, so that no two transactions wait for each other.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +14,10 @@ use crate::{
     identity::InstanceName,
     mirror::{Entity, Fact, StoreError},
 };
+
+/// The most locks of one transaction; the server's default table has room for 6,400 of everybody's.
+/// What needs more has the instance to itself.
+const MAX_LOCKS: usize = 500;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Mode {
@@ -30,7 +34,16 @@ pub(super) async fn take(
     if !session.is_postgres() {
         return Ok(());
     }
-    for (number, mode) in needed(instance, facts) {
+    let whole = lock_number(["instance", instance.as_str(), "", ""]);
+    let needed = needed(instance, facts);
+    if needed.len() > MAX_LOCKS {
+        return session.run(LOCK, values![whole]).await.map(drop);
+    }
+    if needed.is_empty() {
+        return Ok(());
+    }
+    session.run(LOCK_SHARED, values![whole]).await?;
+    for (number, mode) in needed {
         let sql = match mode {
             Mode::Exclusive => LOCK,
             Mode::Shared => LOCK_SHARED,

@@ -90,3 +90,38 @@ fn after(found: i64) -> Result<impl Iterator<Item = (i64, &'static Migration)>, 
     let done = usize::try_from(found).unwrap_or(0);
     Ok((1..).zip(MIGRATIONS).skip(done))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tables, columns and indexes of a step, without what the engines say differently.
+    fn form(step: &str) -> Vec<String> {
+        let mut form: Vec<String> = step
+            .lines()
+            .filter(|line| !line.starts_with("--"))
+            .map(|line| {
+                [
+                    (" STRICT, WITHOUT ROWID", ""),
+                    (" STRICT", ""),
+                    (" COLLATE \"C\"", ""),
+                    ("BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "KEY"),
+                    ("INTEGER PRIMARY KEY AUTOINCREMENT", "KEY"),
+                    ("BIGINT", "INTEGER"),
+                    ("BYTEA", "BLOB"),
+                ]
+                .into_iter()
+                .fold(line.to_owned(), |line, (from, to)| line.replace(from, to))
+            })
+            .collect();
+        form.retain(|line| !line.is_empty());
+        form
+    }
+
+    #[test]
+    fn both_engines_have_the_same_tables() {
+        for migration in MIGRATIONS {
+            assert_eq!(form(migration.sqlite), form(migration.postgres));
+        }
+    }
+}

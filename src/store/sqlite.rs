@@ -46,7 +46,7 @@ async fn open_with(
         .journal_mode(SqliteJournalMode::Wal)
         // A message that was answered with 204 is on the disk, also when the power fails.
         .synchronous(SqliteSynchronous::Full)
-        // What a deletion took leaves no trace in the file.
+        // What a deletion took is overwritten, at the latest with the next checkpoint.
         .pragma("secure_delete", "on");
     let mut connection = options.connect().await.map_err(translated)?;
     migrations::sqlite(&mut connection).await?;

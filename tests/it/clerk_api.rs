@@ -4,7 +4,7 @@
 mod changes;
 mod limits;
 mod lists;
-mod openapi;
+pub mod openapi;
 mod refusals;
 mod schema;
 

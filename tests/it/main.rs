@@ -8,6 +8,7 @@ mod bad_input;
 mod check_org_permission;
 mod clerk_api;
 mod clerk_client;
+mod clerk_webhooks;
 
 mod emulator;
 mod health;
@@ -16,7 +17,9 @@ mod jwks;
 mod memberships;
 mod oracle;
 mod rooms;
+mod second_opinion;
 mod store;
 mod support;
 mod token_cache;
+mod users;
 mod verify_session;

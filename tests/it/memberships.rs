@@ -5,15 +5,15 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use clerk_authz::{
     authz::{
-        Checker, Consistency, Decision, MembershipSettings, OrgAnswer, OrgQuestion,
+        Checker, Consistency, Decision, Lookups, MembershipSettings, OrgAnswer, OrgQuestion,
         OrganizationRef, Source, Subject,
     },
     credential::Credential,
-    decision::Requirement,
+    decision::{Impersonation, Requirement},
     emulator::{Emulator, TokenSpec, World},
     explain::Steps,
     identity::Timestamp,
-    mirror::DirectoryError,
+    mirror::{DirectoryError, Join, Standing},
     reason::Reason,
 };
 use futures_util::FutureExt;
@@ -28,6 +28,7 @@ const SETTINGS: MembershipSettings = MembershipSettings {
     max_bytes: 1 << 20,
     max_age: Duration::from_secs(60),
     negative_max_age: Duration::from_secs(10),
+    max_waiting: 3,
 };
 
 struct Scene {
@@ -135,6 +136,7 @@ fn admin_since(updated_at: Timestamp) -> Option<Place> {
         role: "org:admin",
         permissions: vec!["org:invoices:read", "org:invoices:create"],
         updated_at,
+        standing: Standing::Good,
     })
 }
 
@@ -219,6 +221,7 @@ async fn a_system_permission_is_never_answered_by_a_token() {
             role: "org:admin",
             permissions,
             updated_at: Timestamp::from_unix_seconds(START - 1_000),
+            standing: Standing::Good,
         })
     };
 
@@ -295,6 +298,242 @@ async fn a_token_older_than_a_known_change_is_not_believed() {
         scene.decide(&asked.of_token(&later)).source,
         Some(Source::Token)
     );
+}
+
+#[tokio::test]
+async fn a_removal_that_is_known_stays_known_for_as_long_as_tokens_live() {
+    let scene = Scene::start().await;
+    let token = scene.token(|_| {});
+    let asked = Asked::permission("org:invoices:create");
+    scene.clock.step(2);
+    let news = Asked {
+        consistency: Consistency::FullyConsistent,
+        ..asked
+    };
+    assert_eq!(scene.decide(&scene.user(news)).reason, Reason::NotAMember);
+
+    // The knowledge is too old to answer, and not too old to tell that the token is.
+    for _ in 0..6 {
+        scene.clock.step(11);
+        let decision = scene.decide(&asked.of_token(&token));
+        assert_eq!(decision.reason, Reason::NotAMember);
+        assert_eq!(decision.source, Some(Source::Clerk));
+    }
+}
+
+#[tokio::test]
+async fn what_a_younger_membership_takes_away_counts_whatever_its_updated_at() {
+    let long_ago = Timestamp::from_unix_seconds(START - 1_000_000);
+    let place = |role: &'static str, permissions: &[&'static str], standing| Place {
+        role,
+        permissions: permissions.to_vec(),
+        updated_at: long_ago,
+        standing,
+    };
+    const ALL: [&str; 3] = [
+        "org:invoices:read",
+        "org:invoices:create",
+        "org:reports:read",
+    ];
+    for (name, place, reason, source) in [
+        (
+            "the same",
+            place("org:admin", &ALL, Standing::Good),
+            Reason::Allowed,
+            Source::Token,
+        ),
+        (
+            "more",
+            place(
+                "org:admin",
+                &[&ALL[..], &["org:more:x"]].concat(),
+                Standing::Good,
+            ),
+            Reason::Allowed,
+            Source::Token,
+        ),
+        (
+            "a permission less",
+            place("org:admin", &ALL[..1], Standing::Good),
+            Reason::PermissionMissing,
+            Source::Cache,
+        ),
+        (
+            "another role",
+            place("org:member", &ALL, Standing::Good),
+            Reason::Allowed,
+            Source::Cache,
+        ),
+        (
+            "banned",
+            place("org:admin", &ALL, Standing::Banned),
+            Reason::UserBanned,
+            Source::Cache,
+        ),
+    ] {
+        let scene = Scene::start().await;
+        let token = scene.token(|_| {});
+        scene.clock.step(2);
+        scene.directory.says(|said| said.membership = Some(place));
+        let news = Asked {
+            consistency: Consistency::FullyConsistent,
+            ..Asked::permission("org:invoices:read")
+        };
+        scene.decide(&scene.user(news));
+
+        let asked = Asked::permission("org:invoices:create");
+        let decision = scene.decide(&asked.of_token(&token));
+        assert_eq!(
+            (decision.reason, decision.source),
+            (reason, Some(source)),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn of_two_within_a_second_clerk_says_which_was_first() {
+    let scene = Scene::start().await;
+    let asked = Asked::permission("org:invoices:create");
+    assert_eq!(scene.decide(&scene.user(asked)).reason, Reason::NotAMember);
+    // Joined, and got a token, within the second.
+    let joined_at = scene.clock.now();
+    scene
+        .directory
+        .says(|said| said.membership = admin_since(joined_at));
+    let token = scene.token(|_| {});
+
+    let decision = scene.decide(&asked.of_token(&token));
+
+    assert_eq!(decision.reason, Reason::Allowed);
+    assert_eq!(decision.source, Some(Source::Clerk));
+}
+
+#[tokio::test]
+async fn what_needs_no_membership_is_denied_without_asking_for_one() {
+    let scene = Scene::start().await;
+    scene
+        .directory
+        .says(|said| said.fault = Some(unavailable()));
+    let token = scene.token(|spec| spec.impersonated_by = Some("user_bob".into()));
+    let asked = Asked {
+        organization: Some("org_other"),
+        ..Asked::permission("org:invoices:read")
+    };
+    let question = OrgQuestion {
+        requirement: Requirement {
+            impersonation: Impersonation::Denied,
+            ..asked.of_token(&token).requirement
+        },
+        ..asked.of_token(&token)
+    };
+    assert_eq!(
+        scene.decide(&question).reason,
+        Reason::ImpersonationNotAllowed
+    );
+    assert_eq!(scene.directory.asked(), 0);
+}
+
+#[tokio::test]
+async fn a_step_up_alone_is_answered_by_the_token_and_not_to_be_kept_where_that_is_asked() {
+    let scene = Scene::start().await;
+    let token = scene.token(|_| {});
+    let question = OrgQuestion {
+        organization: None,
+        requirement: Requirement {
+            reverification: Some("strict".parse().expect("a preset")),
+            ..Requirement::default()
+        },
+        consistency: Consistency::FullyConsistent,
+        ..Asked::permission("x").of_token(&token)
+    };
+    let decision = scene.decide(&question);
+    assert_eq!(
+        (decision.reason, decision.source),
+        (Reason::Allowed, Some(Source::Token))
+    );
+    assert_eq!(decision.valid_until, None);
+}
+
+#[tokio::test]
+async fn too_many_who_wait_for_clerk_are_turned_away_and_tokens_are_not() {
+    let scene = Scene::start().await;
+    let token = scene.token(|_| {});
+    scene.directory.says(|said| said.never_answers = true);
+    let asked = Asked::permission("org:invoices:read");
+    let question = scene.user(asked);
+    let now = scene.clock.now();
+    let mut steps: Vec<_> = (0..4).map(|_| Steps::off()).collect();
+    let mut waiting: Vec<_> = steps
+        .iter_mut()
+        .map(|steps| Box::pin(scene.checker.check_org_permission(&question, now, steps)))
+        .collect();
+    for (index, question) in waiting.iter_mut().enumerate() {
+        let answer = question.now_or_never();
+        assert_eq!(answer.is_some(), index == 3, "{index}: {answer:?}");
+        if let Some(answer) = answer {
+            let reason = answer.expect_err("turned away").reason();
+            assert_eq!(reason, Reason::Overloaded);
+        }
+    }
+    assert_eq!(
+        scene.decide(&asked.of_token(&token)).reason,
+        Reason::Allowed
+    );
+    drop(waiting);
+
+    scene.directory.says(|said| said.never_answers = false);
+    assert_eq!(scene.decide(&question).reason, Reason::NotAMember);
+}
+
+#[tokio::test]
+async fn a_batch_shares_answers_that_are_as_fresh_as_the_strictest_asks() {
+    let scene = Scene::start().await;
+    let lookups = Lookups::default();
+    for consistency in [Consistency::MinimizeLatency, Consistency::FullyConsistent] {
+        let asked = Asked {
+            consistency,
+            ..Asked::permission("org:invoices:read")
+        };
+        let question = OrgQuestion {
+            lookups: Some(&lookups),
+            ..scene.user(asked)
+        };
+        assert_eq!(scene.decide(&question).source, Some(Source::Clerk));
+    }
+    assert_eq!(scene.directory.asked(), 1);
+    assert!(
+        scene
+            .directory
+            .joins()
+            .iter()
+            .all(|join| *join == Join::SentAfter)
+    );
+}
+
+#[tokio::test]
+async fn only_who_does_not_say_how_old_may_join_a_question_under_way() {
+    let scene = Scene::start().await;
+    for (consistency, join) in [
+        (Consistency::MinimizeLatency, Join::Any),
+        (
+            Consistency::MaxStaleness(Duration::from_secs(5)),
+            Join::SentAfter,
+        ),
+        (Consistency::FullyConsistent, Join::SentAfter),
+    ] {
+        scene.clock.step(100);
+        let asked = Asked {
+            consistency,
+            ..Asked::permission("org:invoices:read")
+        };
+        scene.decide(&scene.user(asked));
+        assert_eq!(
+            scene.directory.joins().last(),
+            Some(&join),
+            "{consistency:?}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -491,6 +730,7 @@ async fn with_and_without_a_memory_answers_agree_within_the_stated_age() {
                             role: "org:member",
                             permissions: vec!["org:invoices:read"],
                             updated_at: scene.clock.now(),
+                            standing: Standing::Good,
                         }),
                     };
                     scene.directory.says(|said| said.membership = place);
@@ -525,8 +765,8 @@ async fn with_and_without_a_memory_answers_agree_within_the_stated_age() {
 struct Walk {
     /// What Clerk would have said while the clock stood there.
     truth: BTreeMap<Timestamp, Vec<Option<Place>>>,
-    /// The last news that the checker heard: when it was true, and what changed when.
-    learnt: Option<(Timestamp, Timestamp)>,
+    /// When the last change was, of which the checker has heard.
+    learnt: Option<Timestamp>,
     cached: u64,
     decided: u64,
     cannot_tell: u64,
@@ -605,10 +845,9 @@ impl Walk {
                     assert!(age <= most, "{}", what());
                 }
                 assert!(decision.is_allowed(), "{}", what());
-                if let Some((known_as_of, changed_at)) = self.learnt {
-                    let remembered =
-                        known_as_of <= now && now.since(known_as_of) < SETTINGS.negative_max_age;
-                    assert!(!remembered || changed_at < *issued_at, "{}", what());
+                // A change that is known is never ignored, however old the knowledge is.
+                if let Some(changed_at) = self.learnt {
+                    assert!(changed_at < *issued_at, "{}", what());
                 }
             }
             (source, consistency) => {
@@ -643,7 +882,7 @@ impl Walk {
                     .map(|place| place.as_ref().map_or(as_of, |place| place.updated_at))
                     .min()
                     .expect("one fits");
-                self.learnt = Some((as_of, changed_at));
+                self.learnt = Some(changed_at);
             }
         }
     }

@@ -312,6 +312,7 @@ fn verifier(header: &Header, case: &Case) -> Verifier {
         audiences: shared(&case.audiences),
         keyring: Arc::new(Keyring::pinned(key)),
         directory: None,
+        user_directory: None,
     };
     Verifier::new(
         Instances::new(vec![Arc::new(instance)]).expect("one instance"),

@@ -83,6 +83,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "tracing",
         ],
     ),
+    ("sync", &["identity", "mirror"], &["thiserror"]),
     // Doors and neighbours: each knows one foreign format.
     (
         "clerk",
@@ -119,7 +120,9 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "identity",
             "keys",
             "mirror",
+            "mirror",
             "reason",
+            "sync",
         ],
         &[
             "axum",
@@ -174,10 +177,12 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "aws_lc_rs",
             "axum",
             "base64",
+            "fastrand",
             "futures_util",
             // A module of its own has this name.
             "http",
             "humantime",
+            "reqwest",
             "serde",
             "serde_json",
             "thiserror",
@@ -197,6 +202,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "mirror",
             "settings",
             "store",
+            "sync",
             "telemetry",
         ],
         // `http` is the door.

@@ -219,6 +219,7 @@ async fn answers(events: &[Event], cache_bytes: u64) -> Vec<String> {
         audiences: Vec::new(),
         keyring: Arc::clone(&keyring),
         directory: None,
+        user_directory: None,
     };
     let verifier = Verifier::new(
         Instances::new(vec![Arc::new(instance)]).expect("one"),

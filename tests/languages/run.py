@@ -146,7 +146,7 @@ def report(language, suite):
 def example(language, command, cwd, clerk):
     """The web handler of one language: what it answers, and that it fails closed."""
     suite = []
-    app = Process(command, cwd=cwd, env={"CLERK_AUTHZ_ADDR": GRPC, "PORT": "0"})
+    app = Process(command, cwd=cwd, env={"AUTHZ_ADDR": GRPC, "PORT": "0"})
     try:
         url = app.line_with("listening on").split()[-1]
 
@@ -268,7 +268,7 @@ def health_and_reflection(clerk):
         check(suite, f"clerk-authz check: {reason}", good and answer["allowed"] == (code == 0), ran)
     ran = subprocess.run(
         [str(ROOT / ".venv/bin/python"), "examples/python/verify.py", clerk.token()],
-        cwd=ROOT, env={**os.environ, "CLERK_AUTHZ_ADDR": GRPC},
+        cwd=ROOT, env={**os.environ, "AUTHZ_ADDR": GRPC},
         capture_output=True, text=True, timeout=20,
     )
     check(suite, "examples/python/verify.py", ran.stdout.startswith("accepted: user_alice"), ran)

@@ -1,4 +1,5 @@
-"""Lets Clerk's own clients drive the offline Clerk, as strangers would.
+"""Lets Clerk's own clients drive the offline Clerk, as strangers would, and Svix's libraries take its
+webhooks.
 
     .venv/bin/python tests/strangers/run.py [path of clerk-authz]
 
@@ -69,11 +70,19 @@ def drive(client, command):
 
 def main():
     passed = failed = skipped = 0
-    has_python = importlib.util.find_spec("clerk_backend_api") is not None
-    has_node = shutil.which("node") and (ROOT / "conformance/node_modules/@clerk/backend").exists()
-    for client, ready, command in [
-        ("clerk-backend-api", has_python, [sys.executable, str(HERE / "with_python.py")]),
-        ("@clerk/backend", has_node, ["node", str(HERE / "with_node.mjs")]),
+    def with_python(package, script):
+        is_there = importlib.util.find_spec(package) is not None
+        return is_there, [sys.executable, str(HERE / script)]
+
+    def with_node(package, script):
+        is_there = shutil.which("node") and (ROOT / "conformance/node_modules" / package).exists()
+        return is_there, ["node", str(HERE / script)]
+
+    for client, (ready, command) in [
+        ("clerk-backend-api", with_python("clerk_backend_api", "with_python.py")),
+        ("@clerk/backend", with_node("@clerk/backend", "with_node.mjs")),
+        ("svix in Python", with_python("svix", "webhooks_with_python.py")),
+        ("svix in JavaScript", with_node("svix", "webhooks_with_node.mjs")),
     ]:
         if ready:
             good, bad = drive(client, command)

@@ -10,7 +10,7 @@ use shuttle::{
 use super::*;
 use crate::{
     keys::{Keyring, VerifyingKey, tests::TestKey},
-    mirror::{Asking, Credentials, DirectoryStats, Standing},
+    mirror::{Asking, Credentials, DirectoryStats},
 };
 
 /// A Clerk in which one member is removed at some time; its clock goes on with each look at it.
@@ -96,6 +96,7 @@ impl Scene {
     fn is_member(&self, freshness: Freshness) -> bool {
         let look_up = LookUp {
             freshness,
+            not_before: None,
             patience: Duration::from_secs(1),
             now: self.world.tick(),
             lookups: None,
@@ -113,7 +114,7 @@ impl Scene {
     }
 }
 
-const AT_HAND: Freshness = Freshness::AtMost(Duration::from_secs(60));
+const AT_HAND: Freshness = Freshness::AtHand;
 
 /// Three ask for what is at hand while a member is removed; whoever knows of it asks again.
 fn removal(pem: &str) {
@@ -133,6 +134,7 @@ fn removal(pem: &str) {
             audiences: Vec::new(),
             keyring: Arc::new(Keyring::pinned(key)),
             directory: Some(Arc::new(Clerk(Arc::clone(&world)))),
+            user_directory: None,
         },
         organization: "org_1".parse().expect("an id"),
         user: "user_1".parse().expect("an id"),

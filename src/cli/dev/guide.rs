@@ -96,7 +96,7 @@ fn verification(cast: &Cast<'_>, binary: &str, python: &str, grpc: SocketAddr) {
     anstream::println!(
         "{bold}# the same from Python, and from the command line{bold:#}\n\
          TOKEN=$(token {user})\n\
-         CLERK_AUTHZ_ADDR={grpc} {python} examples/python/verify.py \"$TOKEN\"\n\
+         AUTHZ_ADDR={grpc} {python} examples/python/verify.py \"$TOKEN\"\n\
          {binary} verify \"$TOKEN\"\n"
     );
 }

@@ -2,13 +2,15 @@
 //! new field does not compile until it has a place.
 
 mod check;
+mod user;
 
 use std::time::Duration;
 
 use prost_types::{Struct, Value, value::Kind};
 use tonic_types::pb::Status;
 
-pub(super) use self::check::{Circumstances, batch_check_result, decision, org_question};
+pub(super) use self::check::{Circumstances, batch_check_result, decision, instance, org_question};
+pub(super) use self::user::{max_staleness, synced, user, user_id, user_key};
 use super::{proto, status::Violation};
 use crate::{
     authz::Question,
@@ -316,6 +318,8 @@ pub(super) fn reason(reason: Reason) -> proto::Reason {
         Reason::ImpersonationNotAllowed => proto::Reason::ImpersonationNotAllowed,
         Reason::NoRequirement => proto::Reason::NoRequirement,
         Reason::OrganizationNotFound => proto::Reason::OrganizationNotFound,
+        Reason::UserNotFound => proto::Reason::UserNotFound,
+        Reason::StoreUnavailable => proto::Reason::StoreUnavailable,
         Reason::ClerkUnavailable => proto::Reason::ClerkUnavailable,
         Reason::ClerkRateLimited => proto::Reason::ClerkRateLimited,
         Reason::KeysUnavailable => proto::Reason::KeysUnavailable,

@@ -1,6 +1,7 @@
 //! `clerkauthz.v1.AuthzService`.
 
 mod explain;
+mod users;
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ use crate::{
     identity::Timestamp,
     keys::Clock,
     reason::Reason,
+    sync::UserSync,
 };
 
 /// The most requests in a batch.
@@ -37,15 +39,18 @@ const BATCH_WIDTH: usize = 64;
 #[derive(Clone)]
 pub struct AuthzDoor {
     checker: Arc<Checker>,
+    /// Where there is a database.
+    users: Option<UserSync>,
     clock: Clock,
     calls: Arc<CallStats>,
 }
 
 impl AuthzDoor {
-    /// Asks `checker`, by `clock`.
-    pub fn new(checker: Arc<Checker>, clock: Clock) -> Self {
+    /// Asks `checker`, and of users `users`, by `clock`.
+    pub fn new(checker: Arc<Checker>, users: Option<UserSync>, clock: Clock) -> Self {
         Self {
             checker,
+            users,
             clock,
             calls: Arc::default(),
         }
@@ -148,6 +153,8 @@ impl AuthzDoor {
                     "see whether Clerk's API can be reached, and whether a secret key is configured",
                 CannotTell::ClerkRateLimited { .. } =>
                     "see CLERK_AUTHZ_API_BUDGET and what else uses the secret key",
+                CannotTell::Overloaded { .. } =>
+                    "too many questions wait for Clerk; see how slow it is",
             }
         );
         status::cannot_tell(cannot_tell)
@@ -270,6 +277,25 @@ impl AuthzService for AuthzDoor {
             Ok(proto::BatchCheckOrgPermissionResponse { results })
         };
         let answer = answer.await;
+        identified(id, answer)
+    }
+
+    async fn sync_user(
+        &self,
+        request: Request<proto::SyncUserRequest>,
+    ) -> Result<Response<proto::SyncUserResponse>, Status> {
+        let id = request_id::of(&request);
+        let patience = limits::patience(request.metadata().as_ref());
+        let answer = self.sync(&id, &request.into_inner(), patience).await;
+        identified(id, answer)
+    }
+
+    async fn get_user(
+        &self,
+        request: Request<proto::GetUserRequest>,
+    ) -> Result<Response<proto::GetUserResponse>, Status> {
+        let id = request_id::of(&request);
+        let answer = self.get(&id, &request.into_inner()).await;
         identified(id, answer)
     }
 

@@ -16,17 +16,23 @@ pub enum Rpc {
     CheckOrgPermission,
     /// An item of `BatchCheckOrgPermission`.
     BatchCheckOrgPermission,
+    /// `SyncUser`.
+    SyncUser,
+    /// `GetUser`.
+    GetUser,
     /// `ExplainDecision`.
     ExplainDecision,
 }
 
 impl Rpc {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::VerifySession,
         Self::BatchVerifySession,
         Self::CheckOrgPermission,
         Self::BatchCheckOrgPermission,
+        Self::SyncUser,
+        Self::GetUser,
         Self::ExplainDecision,
     ];
 
@@ -37,6 +43,8 @@ impl Rpc {
             Self::BatchVerifySession => "BatchVerifySession",
             Self::CheckOrgPermission => "CheckOrgPermission",
             Self::BatchCheckOrgPermission => "BatchCheckOrgPermission",
+            Self::SyncUser => "SyncUser",
+            Self::GetUser => "GetUser",
             Self::ExplainDecision => "ExplainDecision",
         }
     }

@@ -46,10 +46,11 @@ const fn code(reason: Reason) -> Code {
         | Reason::PlanMismatch
         | Reason::ImpersonationNotAllowed
         | Reason::NoRequirement => Code::PermissionDenied,
-        Reason::OrganizationNotFound => Code::NotFound,
-        Reason::KeysUnavailable | Reason::ClerkUnavailable | Reason::ClerkRateLimited => {
-            Code::Unavailable
-        }
+        Reason::OrganizationNotFound | Reason::UserNotFound => Code::NotFound,
+        Reason::KeysUnavailable
+        | Reason::ClerkUnavailable
+        | Reason::ClerkRateLimited
+        | Reason::StoreUnavailable => Code::Unavailable,
         Reason::Overloaded => Code::ResourceExhausted,
     }
 }
@@ -62,6 +63,11 @@ pub(crate) fn denied(reason: Reason) -> Status {
 /// It cannot be told.
 pub(crate) fn cannot_tell(cannot_tell: CannotTell) -> Status {
     with_reason(cannot_tell.reason(), Some(cannot_tell.retry_after()))
+}
+
+/// It cannot be told for a reason that lies beyond tokens and keys.
+pub(crate) fn unavailable(reason: Reason, retry_after: Duration) -> Status {
+    with_reason(reason, Some(retry_after))
 }
 
 /// A limit of ours was reached.

@@ -1,16 +1,22 @@
 //! From the world's file to the directory, and back to its form.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     Directory, Membership, Organization, Permission, Role, SYSTEM_PERMISSIONS, Tables, User,
     default_system_permissions, is_system, membership_key, subject::features_with,
 };
-use crate::emulator::{Clock, InstanceSeed, Member, OrganizationSeed, UserSeed, ids::new_id};
+use crate::emulator::{
+    Clock, InstanceSeed, Member, OrganizationSeed, UserSeed, ids::new_id, webhooks::Webhooks,
+};
 
 impl Directory {
-    /// As the world's file says.
-    pub(in crate::emulator) fn of(seed: &InstanceSeed, clock: Clock) -> Self {
+    /// As the world's file says: whoever is there from the start is no change.
+    pub(in crate::emulator) fn of(
+        seed: &InstanceSeed,
+        clock: Clock,
+        webhooks: Arc<Webhooks>,
+    ) -> Self {
         let now = clock().unix_millis();
         let mut tables = Tables::default();
         tables.seed_roles(seed, now);
@@ -34,9 +40,11 @@ impl Directory {
                 );
             }
         }
+        tables.take_changes();
         Self {
             tables: tables.into(),
             clock,
+            webhooks,
         }
     }
 

@@ -1,5 +1,5 @@
-//! Rows of one kind, and the only three ways in which they change. Whoever wants to tell others
-//! about changes does it here.
+//! Rows of one kind, and the only three ways in which they change. Each change is remembered until
+//! it is taken, for whoever tells others about it.
 
 use std::collections::BTreeMap;
 
@@ -21,10 +21,18 @@ pub(in crate::emulator) trait Row: Clone {
     fn stamp_mut(&mut self) -> &mut Stamp;
 }
 
+/// What has become of a row.
+pub(in crate::emulator) enum Change<R> {
+    Made(R),
+    Changed { before: R, after: R },
+    Removed(R),
+}
+
 /// Rows by key.
 pub(in crate::emulator) struct Table<R> {
     rows: BTreeMap<String, R>,
     made: u64,
+    changes: Vec<Change<R>>,
 }
 
 impl<R> Default for Table<R> {
@@ -32,6 +40,7 @@ impl<R> Default for Table<R> {
         Self {
             rows: BTreeMap::new(),
             made: 0,
+            changes: Vec::new(),
         }
     }
 }
@@ -76,19 +85,33 @@ impl<R: Row> Table<R> {
         stamp.updated_at = now;
         stamp.sequence = self.made;
         self.rows.insert(row.key(), row.clone());
+        self.changes.push(Change::Made(row.clone()));
         row
     }
 
     /// Changes a row and returns it as it is then. `change` leaves the key as it is.
     pub(super) fn update(&mut self, key: &str, now: i64, change: impl FnOnce(&mut R)) -> Option<R> {
         let row = self.rows.get_mut(key)?;
+        let before = row.clone();
         change(row);
         let stamp = row.stamp_mut();
         stamp.updated_at = now.max(stamp.updated_at + 1);
-        Some(row.clone())
+        let after = row.clone();
+        self.changes.push(Change::Changed {
+            before,
+            after: after.clone(),
+        });
+        Some(after)
     }
 
     pub(super) fn remove(&mut self, key: &str) -> Option<R> {
-        self.rows.remove(key)
+        let removed = self.rows.remove(key)?;
+        self.changes.push(Change::Removed(removed.clone()));
+        Some(removed)
+    }
+
+    /// What has changed since this was last asked, in its order.
+    pub(super) fn take_changes(&mut self) -> Vec<Change<R>> {
+        std::mem::take(&mut self.changes)
     }
 }

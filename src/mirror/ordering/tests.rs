@@ -232,6 +232,27 @@ fn each_rule_holds() {
             false,
         ),
         (
+            "8 an event about as old as that answer is asked about, since clocks differ",
+            &[absent(100_000), event(99_000, 1)],
+            &[Tombstoned, HeldBack],
+            None,
+            true,
+        ),
+        (
+            "8 the next answer settles it",
+            &[absent(100_000), event(99_000, 1), absent(101_000)],
+            &[Tombstoned, HeldBack, Tombstoned],
+            None,
+            false,
+        ),
+        (
+            "8 an older event is not",
+            &[absent(100_000), event(40_000, 1)],
+            &[Tombstoned, Tombstoned],
+            None,
+            false,
+        ),
+        (
             "9 a deletion in whole seconds, inside the second of a confirmed version, is asked about",
             &[api(5_400, 1, 9_000), deleted(5_000)],
             &[Created, Stale],

@@ -96,7 +96,7 @@ impl OpenApi {
 
 /// OpenAPI 3.0 says `nullable` where JSON Schema says that `null` is a type, and looks at nothing
 /// beside a `$ref`.
-fn as_json_schema(node: Value) -> Value {
+pub fn as_json_schema(node: Value) -> Value {
     match node {
         Value::Object(members) => {
             if let Some(reference) = members.get("$ref").filter(|value| value.is_string()) {

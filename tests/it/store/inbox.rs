@@ -1,14 +1,24 @@
 //! Messages that wait for their effect.
 
-use std::{collections::BTreeSet, future::Future, pin::pin, task::Poll};
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    io::{BufRead, BufReader},
+    pin::pin,
+    process::{Command, Stdio},
+    task::Poll,
+};
 
-use clerk_authz::mirror::{
-    Claimed, Coordination, Effect, Failed, Inbox, InboxEntry, InboxFilter, InboxState, MessageId,
-    Mirror, Next, Retention, StoreError, Upkeep, UserKey,
+use clerk_authz::{
+    mirror::{
+        Claimed, Coordination, Effect, Failed, Inbox, InboxEntry, InboxFilter, InboxState,
+        MessageId, Mirror, Next, Retention, StoreError, Upkeep, UserKey,
+    },
+    store::SqlStore,
 };
 
 use crate::support::database::{
-    Database, NOW, event_user, message, ms, on_each_engine, user, user_id,
+    Database, NOW, Place, event_user, message, ms, on_each_engine, user, user_id,
 };
 
 impl Database {
@@ -103,6 +113,15 @@ on_each_engine! {
         assert_eq!(again[0].attempt, 2);
         database.done(&again[0]).await;
         assert_eq!(ids(&database.claim(10, 5_000).await), ["a2"]);
+    }
+
+    async fn no_more_are_taken_than_were_asked_for_and_the_oldest_first(database: Database) {
+        for number in 0..10 {
+            database.receive(&format!("m{number}"), &format!("user_{number}")).await;
+        }
+        assert_eq!(ids(&database.claim(3, 0).await), ["m0", "m1", "m2"]);
+        assert_eq!(ids(&database.claim(4, 0).await), ["m3", "m4", "m5", "m6"]);
+        assert_eq!(ids(&database.claim(9, 0).await), ["m7", "m8", "m9"]);
     }
 
     async fn messages_about_nothing_in_particular_do_not_wait_for_each_other(database: Database) {
@@ -256,7 +275,7 @@ on_each_engine! {
 /// While one worker is just taking a message, another gets the next one and does not wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_workers_pass_over_what_another_is_taking() {
-    use crate::support::{database::Place, postgres};
+    use crate::support::postgres;
     let database = Database::on(Place::postgres().await).await;
     database.receive("msg_1", "a").await;
     database.receive("msg_2", "b").await;
@@ -277,4 +296,57 @@ async fn postgres_workers_pass_over_what_another_is_taking() {
         .await
         .expect("let go");
     assert_eq!(ids(&database.claim(10, 0).await), ["msg_1"]);
+}
+
+/// Set where this binary is run once more as a service that is about to be killed: its database.
+const VICTIM: &str = "CLERK_AUTHZ_TEST_VICTIM";
+
+/// Accepts messages and says so, as the door does with its 204, until it is killed.
+async fn accept_until_killed(file: &str) {
+    let store = SqlStore::sqlite(file.as_ref()).await.expect("a store");
+    let instance = "default".parse().expect("a name");
+    for number in 0_u32.. {
+        let received = message(&format!("msg_{number}"), "user_1");
+        store
+            .receive(&instance, received, ms(NOW))
+            .await
+            .expect("kept");
+        println!("\naccepted {number}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_accepted_survives_kill_9() {
+    if let Ok(file) = std::env::var(VICTIM) {
+        return accept_until_killed(&file).await;
+    }
+    let place = Place::sqlite();
+    let Place::Sqlite { file, .. } = &place else {
+        panic!("SQLite")
+    };
+    let mut victim = Command::new(std::env::current_exe().expect("this binary"))
+        .args(["--exact", "--nocapture"])
+        .arg("store::inbox::what_was_accepted_survives_kill_9")
+        .env(VICTIM, file)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let lines = BufReader::new(victim.stdout.take().expect("it was asked for")).lines();
+    let accepted = lines
+        .map(|line| line.expect("a line"))
+        .filter(|line| line.starts_with("accepted "))
+        .take(100)
+        .count();
+    victim.kill().expect("killed");
+    victim.wait().expect("ended");
+
+    let database = Database::on(place).await;
+
+    let kept = database.list(InboxState::Waiting).await;
+    assert_eq!((accepted, kept.len()), (100, 100));
+    assert_eq!(
+        ids(&database.claim(1, 0).await),
+        ["msg_0"],
+        "and the service goes on with them"
+    );
 }

@@ -1,7 +1,8 @@
 //! The ordering rules, through SQL.
 
 use clerk_authz::mirror::{
-    Entity, EntityKind, Fact, Head, KnownMembership, Mirror, Origin, UserKey, Write,
+    Entity, EntityKind, Fact, Head, KnownMembership, MAX_FACTS, Mirror, Origin, StoreError,
+    UserKey, Write,
 };
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 
@@ -237,6 +238,16 @@ on_each_engine! {
         assert!(matches!(known().await, KnownMembership::Member(_)), "the deletion comes once more");
     }
 
+    async fn an_effect_of_too_many_facts_is_refused_whole(database: Database) {
+        let facts = |count: usize| (0..count).map(|number| event_user(user(&format!("user_{number}"), 5))).collect::<Vec<_>>();
+        let refused = database.try_apply(facts(MAX_FACTS + 1), None).await;
+        assert_eq!(refused, Err(StoreError::TooManyFacts { facts: MAX_FACTS + 1 }));
+        assert_eq!(database.place.number("SELECT COUNT(*) FROM users").await, 0);
+
+        database.apply(facts(MAX_FACTS)).await;
+        assert_eq!(database.place.number("SELECT COUNT(*) FROM users").await, 4_000);
+    }
+
     /// Two replicas write one user at once; whoever comes last, the newest stands.
     async fn of_racing_writers_the_newest_version_wins(database: Database) {
         let other = database.replica().await;
@@ -261,6 +272,28 @@ on_each_engine! {
 
         let seen = seen(&database, &Entity::User(user_id("user_1"))).await;
         assert_eq!(seen, Some((40, "name 40".to_owned())));
+    }
+
+    /// One effect that is too large for locks of its own, beside many small ones.
+    async fn a_large_effect_and_small_ones_exclude_each_other(database: Database) {
+        let other = database.replica().await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for version in 1..=12 {
+            let store = if version % 2 == 0 { other.clone() } else { database.store.clone() };
+            let instance = database.instance.clone();
+            tasks.spawn(async move {
+                let version = (version * 5) % 13;
+                let count = if version % 4 == 0 { 600 } else { 3 };
+                let facts = (0..count).map(|number| event_user(user(&format!("user_{number}"), version)));
+                let effect = clerk_authz::mirror::Effect { facts: facts.collect(), done: None };
+                store.apply(&instance, effect, ms(NOW)).await
+            });
+        }
+        while let Some(applied) = tasks.join_next().await {
+            applied.expect("it ran").expect("applied");
+        }
+        let stale = "SELECT COUNT(*) FROM users WHERE version_ms <> 12";
+        assert_eq!(database.place.number(stale).await, 0);
     }
 
     /// Members come in while their organization is deleted: none survives it.

@@ -5,7 +5,7 @@ use clerk_authz::{
     store::SqlStore,
 };
 
-use crate::support::database::{Database, event_user, on_each_engine, user, user_id};
+use crate::support::database::{Database, Place, event_user, on_each_engine, user, user_id};
 
 on_each_engine! {
     async fn a_second_start_finds_what_the_first_one_wrote(database: Database) {
@@ -38,7 +38,7 @@ on_each_engine! {
     }
 }
 
-async fn starts_at_once(place: crate::support::database::Place) {
+async fn starts_at_once(place: Place) {
     let starts = (0..6).map(|_| place.open());
     for started in futures_util::future::join_all(starts).await {
         started.expect("it starts");
@@ -48,12 +48,32 @@ async fn starts_at_once(place: crate::support::database::Place) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_that_start_at_once_migrate_sqlite_once() {
-    starts_at_once(crate::support::database::Place::sqlite()).await;
+    starts_at_once(Place::sqlite()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_that_start_at_once_migrate_postgres_once() {
-    starts_at_once(crate::support::database::Place::postgres().await).await;
+    starts_at_once(Place::postgres().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_postgres_cut_are_replaced() {
+    let database = Database::on(Place::postgres().await).await;
+    database.apply([event_user(user("user_1", 5))]).await;
+    for _ in 0..3 {
+        database
+            .place
+            .run(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                 WHERE application_name = 'clerk-authz' AND datname = current_database()",
+            )
+            .await;
+
+        let id = user_id("user_1");
+        let found = database.store.user(&database.instance, UserKey::Id(&id));
+        assert!(found.await.expect("it answers").is_some());
+        database.apply([event_user(user("user_1", 6))]).await;
+    }
 }
 
 #[tokio::test]

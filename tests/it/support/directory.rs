@@ -10,8 +10,8 @@ use clerk_authz::{
     identity::{OrganizationId, OrganizationSlug, Texts, Timestamp, UserId},
     keys::{Clock, Keyring, VerifyingKey},
     mirror::{
-        Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats, Membership,
-        MembershipAnswer, OrganizationRecord, Standing,
+        Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats, Join,
+        Membership, MembershipAnswer, OrganizationRecord, Standing,
     },
 };
 
@@ -51,6 +51,8 @@ pub struct Said {
     pub membership: Option<Place>,
     pub no_organization: bool,
     pub fault: Option<DirectoryError>,
+    /// Questions are taken, and nothing follows.
+    pub never_answers: bool,
     /// Of every role.
     pub role_permissions: Vec<&'static str>,
 }
@@ -61,12 +63,14 @@ pub struct Place {
     pub role: &'static str,
     pub permissions: Vec<&'static str>,
     pub updated_at: Timestamp,
+    pub standing: Standing,
 }
 
 #[derive(Debug)]
 pub struct MemoryDirectory {
     pub said: Mutex<Said>,
     pub asked: AtomicU64,
+    joins: Mutex<Vec<Join>>,
     clock: TestClock,
 }
 
@@ -77,9 +81,11 @@ impl MemoryDirectory {
                 membership: None,
                 no_organization: false,
                 fault: None,
+                never_answers: false,
                 role_permissions: Vec::new(),
             }),
             asked: AtomicU64::new(0),
+            joins: Mutex::default(),
             clock: clock.clone(),
         })
     }
@@ -92,9 +98,17 @@ impl MemoryDirectory {
         self.asked.load(Ordering::Relaxed)
     }
 
+    /// How the last thousand memberships were asked for.
+    pub fn joins(&self) -> Vec<Join> {
+        self.joins.lock().expect("not poisoned").clone()
+    }
+
     fn answer<T: Send + 'static>(&self, of: impl FnOnce(&Said) -> T) -> Asking<'static, T> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let said = self.said.lock().expect("not poisoned");
+        if said.never_answers {
+            return Box::pin(std::future::pending());
+        }
         let answer = match &said.fault {
             Some(fault) => Err(fault.clone()),
             None => Ok(Answered {
@@ -111,8 +125,13 @@ impl Directory for MemoryDirectory {
         &'a self,
         organization: &'a OrganizationId,
         user: &'a UserId,
-        _: Ask,
+        ask: Ask,
     ) -> Asking<'a, MembershipAnswer> {
+        let mut joins = self.joins.lock().expect("not poisoned");
+        if joins.len() < 1_000 {
+            joins.push(ask.join);
+        }
+        drop(joins);
         self.answer(|said| match &said.membership {
             _ if said.no_organization => MembershipAnswer::NoOrganization,
             None => MembershipAnswer::NotAMember,
@@ -124,7 +143,7 @@ impl Directory for MemoryDirectory {
                 user_id: user.clone(),
                 role: place.role.into(),
                 permissions: place.permissions.iter().collect(),
-                standing: Standing::Good,
+                standing: place.standing,
                 updated_at: place.updated_at,
             }),
         })
@@ -168,6 +187,7 @@ pub fn verifier_of(pem: &str, issuer: &str, directory: Arc<dyn Directory>) -> Ar
         audiences: Vec::new(),
         keyring: Arc::new(Keyring::pinned(key)),
         directory: Some(directory),
+        user_directory: None,
     };
     Arc::new(Verifier::new(
         Instances::new(vec![Arc::new(instance)]).expect("one instance"),

@@ -158,7 +158,10 @@ fn subject<'a>(
     Some(Subject::Credential(credential))
 }
 
-fn instance(name: &str, instances: &Instances) -> Result<Arc<crate::authz::Instance>, String> {
+pub(in crate::door::grpc) fn instance(
+    name: &str,
+    instances: &Instances,
+) -> Result<Arc<crate::authz::Instance>, String> {
     instances.named(name).map(Arc::clone).ok_or_else(|| {
         let known = instances
             .all()

@@ -48,7 +48,7 @@ public final class App {
   }
 
   public static void main(String[] args) throws IOException {
-    String address = System.getenv().getOrDefault("CLERK_AUTHZ_ADDR", "127.0.0.1:50051");
+    String address = System.getenv().getOrDefault("AUTHZ_ADDR", "127.0.0.1:50051");
     // One channel for the whole process: it reconnects by itself.
     ManagedChannel channel =
         NettyChannelBuilder.forTarget(address)

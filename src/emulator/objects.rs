@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::emulator::directory::{
+use super::directory::{
     Contact, Membership, Organization, Permission, Role, Session, SessionStatus, Tables, User,
     is_system, membership_key,
 };

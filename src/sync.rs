@@ -1,0 +1,8 @@
+//! Keeps the mirror true: brings in what Clerk says, now and whenever it tells.
+//!
+//! Called by the doors and by `server`. Knows Clerk and the store through `mirror`'s traits only;
+//! which of two things that were said stands is for `mirror` to say.
+
+mod sync_user;
+
+pub use self::sync_user::{SyncError, SyncOutcome, SyncUser, Synced, UserSync};
