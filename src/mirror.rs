@@ -25,7 +25,7 @@ pub use self::entities::{
     User,
 };
 pub use self::inbox::{
-    ClaimId, Claimed, Failed, InboxEntry, InboxFilter, InboxState, MessageId, Next, Received,
+    ClaimId, Claimed, Failed, InboxEntry, InboxFilter, InboxState, Next, Received,
 };
 pub use self::membership::{Membership, OrganizationRecord, Standing};
 pub use self::ordering::{Content, Head, Incoming, Origin, Write};

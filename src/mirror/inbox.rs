@@ -1,10 +1,6 @@
 use std::fmt;
 
-use crate::identity::Timestamp;
-
-/// The sender's id of a message: the same for every delivery of it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct MessageId(pub Box<str>);
+use crate::identity::{MessageId, Timestamp};
 
 /// A message as it was received, its signature checked.
 #[derive(Clone, PartialEq, Eq)]

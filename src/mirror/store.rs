@@ -4,10 +4,12 @@ use thiserror::Error;
 
 use super::{
     Applied, ClaimId, Claimed, Effect, Entity, EntityKind, Failed, FeedPage, Head, InboxEntry,
-    InboxFilter, InboxState, MessageId, MirroredMembership, MirroredOrganization, Position,
-    Received, RecordedRevocation, User,
+    InboxFilter, InboxState, MirroredMembership, MirroredOrganization, Position, Received,
+    RecordedRevocation, User,
 };
-use crate::identity::{InstanceName, OrganizationId, OrganizationSlug, Timestamp, UserId};
+use crate::identity::{
+    InstanceName, MessageId, OrganizationId, OrganizationSlug, Timestamp, UserId,
+};
 
 /// An answer of the store on its way. May be dropped at any time: what was begun is undone.
 pub type Storing<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;

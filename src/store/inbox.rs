@@ -6,10 +6,9 @@
 
 use super::connection::{Row, Session, Sql, values};
 use crate::{
-    identity::{InstanceName, Timestamp},
+    identity::{InstanceName, MessageId, Timestamp},
     mirror::{
-        ClaimId, Claimed, Failed, InboxEntry, InboxFilter, InboxState, MessageId, Next, Received,
-        StoreError,
+        ClaimId, Claimed, Failed, InboxEntry, InboxFilter, InboxState, Next, Received, StoreError,
     },
 };
 
@@ -89,7 +88,7 @@ pub(super) async fn receive(
     };
     let row = values![
         instance.as_str(),
-        &*message.id.0,
+        message.id.as_str(),
         &*message.event_type,
         message.entity.as_deref(),
         message.at,
@@ -128,7 +127,7 @@ fn claimed(mut row: Row) -> Result<Claimed, StoreError> {
         },
         attempt: small(row.int()?),
         message: Received {
-            id: MessageId(row.boxed()?),
+            id: row.id()?,
             event_type: row.boxed()?,
             entity: row.maybe_boxed()?,
             at: row.time()?,
@@ -193,7 +192,7 @@ pub(super) async fn list(
         .map(|mut row| {
             Ok(InboxEntry {
                 sequence: row.int()?,
-                id: MessageId(row.boxed()?),
+                id: row.id()?,
                 event_type: row.boxed()?,
                 entity: row.maybe_boxed()?,
                 state: filter.state,
@@ -213,7 +212,7 @@ pub(super) async fn retry(
     id: &MessageId,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let row = values![instance.as_str(), &*id.0, now];
+    let row = values![instance.as_str(), id.as_str(), now];
     Ok(session.run(RETRY, row).await? == 1)
 }
 
@@ -224,7 +223,7 @@ pub(super) async fn give_up(
     id: &MessageId,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let row = values![instance.as_str(), &*id.0, now];
+    let row = values![instance.as_str(), id.as_str(), now];
     Ok(session.run(GIVE_UP, row).await? == 1)
 }
 

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use crate::{
         identity::{InstanceName, Timestamp},
-        mirror::{Coordination, Inbox, MessageId, Received},
+        mirror::{Coordination, Inbox, Received},
         store::{Engine, SqlStore},
     };
 
@@ -101,7 +101,7 @@ mod tests {
         let pools = open_with(&folder.path().join("clerk-authz.db"), change).await;
         let store = SqlStore::new(Engine::Sqlite(pools.expect("it opens")));
         let message = Received {
-            id: MessageId("msg_1".into()),
+            id: "msg_1".parse().expect("an id"),
             event_type: "user.updated".into(),
             entity: None,
             at: Timestamp::from_unix_millis(0),

@@ -9,11 +9,11 @@ use super::{
     upkeep,
 };
 use crate::{
-    identity::{InstanceName, OrganizationId, OrganizationSlug, Timestamp, UserId},
+    identity::{InstanceName, MessageId, OrganizationId, OrganizationSlug, Timestamp, UserId},
     mirror::{
         Applied, Checkpoint, ClaimId, Claimed, Coordination, Effect, Entity, EntityKind, Failed,
         Feed, FeedPage, Head, Heard, Inbox, InboxEntry, InboxFilter, KnownMembership, Lease,
-        Listener, MessageId, Mirror, MirroredMembership, MirroredOrganization, Position, Received,
+        Listener, Mirror, MirroredMembership, MirroredOrganization, Position, Received,
         RecordedRevocation, Retention, Seen, StoreStats, Storing, Upkeep, User, UserKey, Versioned,
     },
 };

@@ -11,8 +11,8 @@ use std::{
 
 use clerk_authz::{
     mirror::{
-        Claimed, Coordination, Effect, Failed, Inbox, InboxEntry, InboxFilter, InboxState,
-        MessageId, Mirror, Next, Retention, StoreError, Upkeep, UserKey,
+        Claimed, Coordination, Effect, Failed, Inbox, InboxEntry, InboxFilter, InboxState, Mirror,
+        Next, Retention, StoreError, Upkeep, UserKey,
     },
     store::SqlStore,
 };
@@ -62,7 +62,7 @@ impl Database {
 fn ids(claimed: &[Claimed]) -> Vec<&str> {
     claimed
         .iter()
-        .map(|claimed| &*claimed.message.id.0)
+        .map(|claimed| claimed.message.id.as_str())
         .collect()
 }
 
@@ -144,9 +144,9 @@ on_each_engine! {
         let poison = database.list(InboxState::Poison).await;
         assert_eq!(poison.len(), 1);
         assert_eq!(poison[0].failure.as_deref(), Some("no such field"));
-        assert_eq!((&*poison[0].id.0, poison[0].attempts), ("a1", 1));
+        assert_eq!((poison[0].id.as_str(), poison[0].attempts), ("a1", 1));
 
-        let id = MessageId("a1".into());
+        let id = "a1".parse().expect("an id");
         assert_eq!(database.store.retry(&database.instance, &id, ms(NOW)).await, Ok(true));
         assert_eq!(database.store.retry(&database.instance, &id, ms(NOW)).await, Ok(false));
         let again = database.claim(10, 0).await;
@@ -205,7 +205,7 @@ on_each_engine! {
             let id = user_id(&name);
             let found = database.store.user(&database.instance, UserKey::Id(&id)).await.expect("answered");
             let open = database.list(InboxState::Claimed).await;
-            assert_eq!(found.is_none(), open.iter().any(|entry| *entry.id.0 == *format!("msg_{polls}")), "{polls}");
+            assert_eq!(found.is_none(), open.iter().any(|entry| entry.id.as_str() == format!("msg_{polls}")), "{polls}");
             for entry in database.claim(10, 20_000).await {
                 database.done(&entry).await;
             }

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use clerk_authz::{
     identity::{InstanceName, OrganizationId, Timestamp, UserId},
     mirror::{
-        Applied, ClaimId, Effect, EmailAddress, Fact, Membership, MessageId, Mirror,
-        MirroredMembership, MirroredOrganization, OrganizationRecord, Origin, Received, Standing,
-        StoreError, User,
+        Applied, ClaimId, Effect, EmailAddress, Fact, Membership, Mirror, MirroredMembership,
+        MirroredOrganization, OrganizationRecord, Origin, Received, Standing, StoreError, User,
     },
     store::SqlStore,
 };
@@ -264,7 +263,7 @@ pub fn api_membership(membership: MirroredMembership, as_of: i64) -> Fact {
 /// A message about an entity.
 pub fn message(id: &str, entity: &str) -> Received {
     Received {
-        id: MessageId(id.into()),
+        id: id.parse().expect("an id"),
         event_type: "user.updated".into(),
         entity: Some(entity.into()),
         at: ms(NOW),
