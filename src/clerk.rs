@@ -1,4 +1,5 @@
-//! Clerk over HTTP: its key sets, and its Backend API as [`Directory`](crate::mirror::Directory).
+//! Clerk over HTTP: its key sets, its Backend API as [`Directory`](crate::mirror::Directory), and
+//! what its events say.
 //!
 //! Built by `server`; implements the traits of the rooms that ask. Knows no door. The secret key is
 //! sent in a header and stands nowhere else: in no log, no error, no metric.
@@ -8,6 +9,7 @@ mod api;
 mod breaker;
 mod budget;
 mod coalesce;
+mod events;
 mod gate;
 mod jwks;
 mod mirrored;
@@ -17,6 +19,7 @@ mod sender;
 mod transport;
 
 pub use self::api::{ApiOptions, BackendApi};
+pub use self::events::ClerkEvents;
 pub use self::jwks::HttpJwksSource;
 pub use self::transport::InsecureUrl;
 

@@ -2,13 +2,15 @@
 //! roles, and what was deleted, ended or revoked.
 //!
 //! Called by `authz`, which decides how fresh a fact must be, and by `sync`, which keeps the copy.
-//! [`Directory`] is what Clerk's API is asked through; [`Store`] is our own copy. [`Head`] holds the
+//! [`Directory`] is what Clerk's API is asked through, [`EventReader`] reads what it tells; [`Store`] is our
+//! own copy. [`Head`] holds the
 //! rules by which one thing that was said beats another. Pure: no I/O, no clock, no JSON.
 
 mod change;
 mod directory;
 mod effect;
 mod entities;
+mod event;
 mod inbox;
 mod membership;
 pub mod ordering;
@@ -24,6 +26,7 @@ pub use self::entities::{
     Digest, EmailAddress, Entity, EntityKind, MirroredMembership, MirroredOrganization, SessionEnd,
     User,
 };
+pub use self::event::{Concern, EventReader, UnreadableEvent};
 pub use self::inbox::{
     ClaimId, Claimed, Failed, InboxEntry, InboxFilter, InboxState, Next, Received,
 };

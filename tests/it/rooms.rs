@@ -24,7 +24,11 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["explain", "identity", "reason", "token"],
         &["percent_encoding", "thiserror"],
     ),
-    ("mirror", &["identity"], &["aws_lc_rs", "thiserror"]),
+    (
+        "mirror",
+        &["identity", "webhook"],
+        &["aws_lc_rs", "thiserror"],
+    ),
     (
         "decision",
         &["explain", "identity", "mirror", "reason"],
@@ -87,7 +91,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     // Doors and neighbours: each knows one foreign format.
     (
         "clerk",
-        &["identity", "keys", "mirror"],
+        &["identity", "keys", "mirror", "webhook"],
         &[
             "fastrand",
             "futures_util",
@@ -119,7 +123,6 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "explain",
             "identity",
             "keys",
-            "mirror",
             "mirror",
             "reason",
             "sync",
