@@ -3,6 +3,8 @@
 //! Called by the doors and by `server`. Knows Clerk and the store through `mirror`'s traits only;
 //! which of two things that were said stands is for `mirror` to say.
 
+mod inbox;
 mod sync_user;
 
+pub use self::inbox::{DeliveryOutcome, EventClass, Inbox, InboxStats, Inboxes, NotTaken, Taken};
 pub use self::sync_user::{SyncError, SyncOutcome, SyncUser, Synced, UserSync};

@@ -32,6 +32,14 @@ impl SigningSecret {
         })
     }
 
+    /// Tells it from others, and from itself nothing: of its key nothing can be found from it.
+    pub fn fingerprint(&self) -> [u8; 8] {
+        let tag = self.signature(&[b"clerk-authz fingerprint"]);
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&tag.as_ref()[..8]);
+        bytes
+    }
+
     /// The signature over `parts` as if they were one; the body is not copied for it.
     pub(super) fn signature(&self, parts: &[&[u8]]) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&self.key);

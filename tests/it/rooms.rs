@@ -87,7 +87,19 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "tracing",
         ],
     ),
-    ("sync", &["identity", "mirror"], &["thiserror"]),
+    (
+        "sync",
+        &["identity", "mirror", "webhook"],
+        &[
+            "arc_swap",
+            "fastrand",
+            "futures_util",
+            "thiserror",
+            "tokio",
+            "tokio_util",
+            "tracing",
+        ],
+    ),
     // Doors and neighbours: each knows one foreign format.
     (
         "clerk",
@@ -126,6 +138,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "mirror",
             "reason",
             "sync",
+            "webhook",
         ],
         &[
             "axum",
@@ -151,7 +164,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     // Running it.
     (
         "settings",
-        &["identity"],
+        &["identity", "webhook"],
         &[
             "clap",
             "humantime",
@@ -207,6 +220,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "store",
             "sync",
             "telemetry",
+            "webhook",
         ],
         // `http` is the door.
         &[

@@ -1,0 +1,144 @@
+//! One message that was claimed: its effect, or what comes after its failure.
+
+use std::time::Duration;
+
+use tracing::{debug, error, info, warn};
+
+use super::{Inbox, Inboxes};
+use crate::{
+    identity::Timestamp,
+    mirror::{Claimed, Effect, Failed, Next, StoreError},
+    webhook::Envelope,
+};
+
+/// How often a message is tried; at it, it goes to the poison list. The last try is 14 to 27 minutes
+/// behind the first.
+pub(super) const MAX_ATTEMPTS: u32 = 12;
+/// From the first try to the second.
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+/// The longest wait between two tries.
+const MAX_BACKOFF: Duration = Duration::from_secs(600);
+
+/// Why a message was not applied.
+#[derive(Debug)]
+enum Failure {
+    /// It will never be.
+    Unreadable(Box<str>),
+    /// Perhaps later.
+    Store(StoreError),
+}
+
+impl Inboxes {
+    /// Applies a message, or says what comes next. Whatever ends this half-way, the message is
+    /// applied whole or is claimed again when its lease has passed.
+    pub(super) async fn apply(&self, inbox: &Inbox, claimed: Claimed) {
+        let failure = match self.try_to_apply(inbox, &claimed).await {
+            Ok(()) => return,
+            // Somebody else has it, or has decided.
+            Err(Failure::Store(StoreError::ClaimLost)) => {
+                debug!(instance = %inbox.instance, "a message was taken by another worker");
+                return;
+            }
+            Err(failure) => failure,
+        };
+        let failed = failed(&failure, claimed.attempt, self.now(), fastrand::f64());
+        let (instance, event_type) = (&inbox.instance, &*claimed.message.event_type);
+        let (message_id, attempt) = (&claimed.message.id, claimed.attempt);
+        match failed.next {
+            Next::Poison => {
+                inbox.counters.poisoned();
+                error!(
+                    %instance, %message_id, event_type, attempt, cause = %failed.cause,
+                    "a message cannot be applied; see `clerk-authz inbox list`"
+                );
+            }
+            Next::TryAt(at) => {
+                inbox.counters.failed();
+                warn!(
+                    %instance, %message_id, event_type, attempt, cause = %failed.cause, %at,
+                    "a message was not applied and is tried again"
+                );
+            }
+        }
+        if let Err(error) = self.store.fail(claimed.claim, failed).await {
+            info!(%instance, %message_id, %error, "its lease has to pass first");
+        }
+    }
+
+    async fn try_to_apply(&self, inbox: &Inbox, claimed: &Claimed) -> Result<(), Failure> {
+        let body = claimed.message.body.as_deref().unwrap_or_default();
+        let envelope = Envelope::parse(body)
+            .map_err(|invalid| Failure::Unreadable(invalid.to_string().into()))?;
+        let facts = self
+            .reader
+            .facts(&envelope, claimed.received_at)
+            .map_err(|unreadable| Failure::Unreadable(unreadable.to_string().into()))?;
+        let effect = Effect {
+            facts,
+            done: Some(claimed.claim),
+        };
+        let applied = self.store.apply(&inbox.instance, effect, self.now()).await;
+        applied.map_err(Failure::Store)?;
+        inbox.counters.applied(&envelope.event_type);
+        Ok(())
+    }
+}
+
+/// What comes after a failure. `chance` is from 0 to 1.
+fn failed(failure: &Failure, attempt: u32, now: Timestamp, chance: f64) -> Failed {
+    match failure {
+        Failure::Unreadable(cause) => Failed {
+            cause: cause.clone(),
+            next: Next::Poison,
+        },
+        Failure::Store(error) => Failed {
+            cause: error.to_string().into(),
+            next: if attempt >= MAX_ATTEMPTS {
+                Next::Poison
+            } else {
+                Next::TryAt(now.plus(backoff(attempt, chance)))
+            },
+        },
+    }
+}
+
+/// Twice as long each time, less up to a half by chance, so that what failed together does not come
+/// back together.
+fn backoff(attempt: u32, chance: f64) -> Duration {
+    let doublings = attempt.saturating_sub(1).min(16);
+    let full = FIRST_BACKOFF
+        .saturating_mul(1 << doublings)
+        .min(MAX_BACKOFF);
+    full.mul_f64(1.0 - chance.clamp(0.0, 1.0) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_bound_and_differ_by_chance() {
+        let seconds = |attempt| backoff(attempt, 0.0).as_secs();
+        assert_eq!(
+            [1, 2, 3, 10, 11, 12, 1_000].map(seconds),
+            [1, 2, 4, 512, 600, 600, 600]
+        );
+        assert_eq!(backoff(3, 1.0), Duration::from_secs(2));
+        assert_eq!(backoff(3, 0.5), Duration::from_secs(3));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_given_up_at_once_and_a_failing_store_is_not() {
+        let now = Timestamp::from_unix_seconds(1_900_000_000);
+        let unreadable = Failure::Unreadable("id is missing".into());
+        assert_eq!(failed(&unreadable, 1, now, 0.0).next, Next::Poison);
+
+        let store = Failure::Store(StoreError::Unavailable {
+            cause: "gone".into(),
+        });
+        let next = |attempt| failed(&store, attempt, now, 0.0).next;
+        assert_eq!(next(1), Next::TryAt(now.plus(FIRST_BACKOFF)));
+        assert!(matches!(next(MAX_ATTEMPTS - 1), Next::TryAt(_)));
+        assert_eq!(next(MAX_ATTEMPTS), Next::Poison);
+    }
+}

@@ -1,0 +1,128 @@
+//! The workers: one loop for each instance, and one ear for all.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::{Inbox, Inboxes};
+use crate::mirror::Heard;
+
+/// Messages of an instance that are worked on at once, by this process. Others wait.
+const AT_ONCE: u32 = 8;
+/// How long a message is one worker's. A worker that is gone keeps it back for so long.
+const LEASE: Duration = Duration::from_secs(20);
+/// How long a worker tries: less than the lease, so that nobody else has the message meanwhile.
+const APPLY_WITHIN: Duration = Duration::from_secs(15);
+/// How long what is under way has to end after the stop. What is cut off is undone, and claimed
+/// again when its lease has passed.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// How often is looked without having been woken: for tries whose time has come, for leases that
+/// have passed, and for what commands put back.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// The pause after the store failed.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+impl Inboxes {
+    /// Applies an inbox's messages until the stop.
+    pub async fn work(self: Arc<Self>, inbox: Arc<Inbox>, stop: CancellationToken) {
+        let working = async {
+            while !stop.is_cancelled() {
+                let pause = match self.work_once(&inbox).await {
+                    // There may be more.
+                    Worked::Some => continue,
+                    Worked::Nothing => LOOK_INTERVAL,
+                    Worked::StoreFailed => STORE_PAUSE,
+                };
+                // Replicas that began together do not stay together.
+                let pause = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+                tokio::select! {
+                    () = inbox.wake.notified() => {}
+                    () = sleep(pause) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+        };
+        tokio::select! {
+            () = working => {}
+            () = async { stop.cancelled().await; sleep(STOP_WITHIN).await } => warn!(
+                instance = %inbox.instance,
+                "messages were still worked on after {STOP_WITHIN:?}; they are applied later"
+            ),
+        }
+    }
+
+    async fn work_once(&self, inbox: &Inbox) -> Worked {
+        let now = self.now();
+        let claimed = self
+            .store
+            .claim(&inbox.instance, AT_ONCE, now.plus(LEASE), now)
+            .await;
+        let claimed = match claimed {
+            Ok(claimed) if claimed.is_empty() => return Worked::Nothing,
+            Ok(claimed) => claimed,
+            Err(error) => {
+                warn!(instance = %inbox.instance, %error, "the inbox cannot be read");
+                return Worked::StoreFailed;
+            }
+        };
+        // Never two about one entity, so their order does not matter.
+        join_all(claimed.into_iter().map(|claimed| async {
+            let id = claimed.message.id.clone();
+            if timeout(APPLY_WITHIN, self.apply(inbox, claimed))
+                .await
+                .is_err()
+            {
+                warn!(
+                    instance = %inbox.instance, message_id = %id,
+                    "a message was not applied within {APPLY_WITHIN:?}; its lease has to pass"
+                );
+            }
+        }))
+        .await;
+        Worked::Some
+    }
+
+    /// Wakes workers when another replica has applied something, since what comes behind it may be
+    /// taken now. Nothing depends on it but speed.
+    pub async fn listen(self: Arc<Self>, stop: CancellationToken) {
+        let listening = async {
+            loop {
+                let mut listener = match self.store.listen().await {
+                    Ok(listener) => listener,
+                    Err(error) => {
+                        debug!(%error, "cannot listen to the store");
+                        sleep(STORE_PAUSE).await;
+                        continue;
+                    }
+                };
+                loop {
+                    match listener.next().await {
+                        Heard::Reached(instance, _) => {
+                            if let Some(inbox) = self.all.load().get(&instance) {
+                                inbox.wake.notify_one();
+                            }
+                        }
+                        // The listener mends itself, and workers look by themselves meanwhile.
+                        Heard::Lost { cause } => {
+                            debug!(cause, "changes of the store may have been missed");
+                            sleep(STORE_PAUSE).await;
+                        }
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = listening => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+enum Worked {
+    Some,
+    Nothing,
+    StoreFailed,
+}
