@@ -9,6 +9,7 @@ mod dev;
 #[cfg(feature = "emulator")]
 mod emulator;
 mod health;
+mod inbox;
 mod report;
 mod serve;
 mod verify;
@@ -54,6 +55,8 @@ enum Command {
     Check(Box<check::Check>),
     /// Ask a running service whether it serves, for container health checks
     Health(health::Health),
+    /// Look at webhook messages, and decide about those that cannot be applied
+    Inbox(inbox::Inbox),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example: clerk-authz completions bash > /etc/bash_completion.d/clerk-authz"
@@ -75,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Verify(verify) => run(verify.run()),
         Command::Check(check) => run(check.run()),
         Command::Health(health) => run(health.run()),
+        Command::Inbox(inbox) => run(inbox.run()),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

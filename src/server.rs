@@ -178,6 +178,12 @@ pub async fn start(settings: &Settings, clock: Clock) -> Result<Running, StartEr
         stop.clone(),
         tasks.clone(),
     );
+    let inboxes = store
+        .as_ref()
+        .map(|store| database::inboxes(settings, store, Arc::clone(&clock)));
+    if let Some(inboxes) = &inboxes {
+        set = set.with_inboxes(Arc::clone(inboxes));
+    }
     let instances = set.apply(&settings.instances).await?;
     let cache = TokenCache::new(settings.cache_bytes);
     let verifier = Arc::new(Verifier::new(instances, cache, settings.clock_skew));
@@ -206,6 +212,10 @@ pub async fn start(settings: &Settings, clock: Clock) -> Result<Running, StartEr
     first_keys(&verifier, &clock).await;
     health.start().await;
     tasks.spawn(grpc::report_health(Arc::clone(&health), stop.clone()));
+    if let Some(inboxes) = &inboxes {
+        tasks.spawn(Arc::clone(inboxes).listen(stop.clone()));
+        tasks.spawn(Arc::clone(inboxes).keep_up(stop.clone()));
+    }
     if let Some(file) = settings.instances_file.clone() {
         tasks.spawn(set.reload_on_change(file, Arc::clone(&verifier)));
     }
@@ -217,7 +227,12 @@ pub async fn start(settings: &Settings, clock: Clock) -> Result<Running, StartEr
     ));
     let users = store.clone().map(|store| UserSync::new(Arc::new(store)));
     let door = AuthzDoor::new(Arc::clone(&checker), users, Arc::clone(&clock));
-    let exporter = Exporter::new(metrics::source(checker, door.calls(), clock));
+    let exporter = Exporter::new(metrics::source(
+        checker,
+        door.calls(),
+        inboxes.clone(),
+        clock,
+    ));
     let doors = vec![
         tokio::spawn({
             let (health, draining) = (Arc::clone(&health), draining.clone());
@@ -234,7 +249,8 @@ pub async fn start(settings: &Settings, clock: Clock) -> Result<Running, StartEr
             let render: http::RenderMetrics = Arc::new(move || exporter.render());
             async move {
                 let stop = draining.cancelled_owned();
-                if let Err(error) = http::serve(http_listener, health, render, stop).await {
+                if let Err(error) = http::serve(http_listener, health, render, inboxes, stop).await
+                {
                     error!(%error, "the HTTP door ended");
                 }
             }

@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 pub use self::database::DatabaseSettings;
-pub use self::instances::load_instances;
+pub use self::instances::{lacking_database, load_instances};
 pub use self::problems::{Problem, Problems};
 use self::variables::{Origin, Raw};
 pub use self::variables::{SettingsArgs, VARIABLES, Variable};
@@ -106,6 +106,9 @@ pub struct InstanceSettings {
     pub authorized_parties: Vec<String>,
     /// Of which `aud` must name one.
     pub audiences: Vec<String>,
+    /// With any of which its webhooks may be signed; several during a rotation, none without
+    /// webhooks.
+    pub webhook_secrets: Vec<SecretString>,
 }
 
 impl InstanceSettings {
@@ -115,6 +118,10 @@ impl InstanceSettings {
             secret
                 .as_ref()
                 .map(|secret| secret.expose_secret().to_owned())
+        };
+        let exposed = |secrets: &[SecretString]| {
+            let all = secrets.iter().map(|it| it.expose_secret().to_owned());
+            all.collect::<Vec<_>>()
         };
         let same_keys = match (&self.keys, &other.keys) {
             (KeySource::Pinned(a), KeySource::Pinned(b)) => a == b,
@@ -147,6 +154,7 @@ impl InstanceSettings {
             && self.publishable_key == other.publishable_key
             && self.authorized_parties == other.authorized_parties
             && self.audiences == other.audiences
+            && exposed(&self.webhook_secrets) == exposed(&other.webhook_secrets)
     }
 }
 
@@ -165,6 +173,8 @@ pub struct Settings {
     pub state_dir: Option<PathBuf>,
     /// Where what is known survives a restart and is shared by replicas.
     pub database: Option<DatabaseSettings>,
+    /// How long the ids of webhook messages are known, and tombstones.
+    pub inbox_retention: Duration,
     /// How keys are kept fresh.
     pub keys: KeysSettings,
     /// How long one request to the Backend API may take.
@@ -191,7 +201,7 @@ struct Shown {
 }
 
 /// Variables that say what the one instance is; the instances' file stands for all of them.
-const OF_ONE_INSTANCE: [&str; 9] = [
+const OF_ONE_INSTANCE: [&str; 10] = [
     "CLERK_PUBLISHABLE_KEY",
     "CLERK_SECRET_KEY",
     "CLERK_JWT_KEY",
@@ -201,6 +211,7 @@ const OF_ONE_INSTANCE: [&str; 9] = [
     "CLERK_AUDIENCES",
     "CLERK_AUTHZ_ISSUER",
     "CLERK_AUTHZ_JWKS_URL",
+    "CLERK_WEBHOOK_SIGNING_SECRET",
 ];
 
 impl Settings {
@@ -227,6 +238,9 @@ impl Settings {
                 .into_iter()
                 .collect(),
         };
+        if !raw.is_given("CLERK_AUTHZ_DATABASE_URL") {
+            problems.extend(lacking_database(&instances));
+        }
         let keys = KeysSettings {
             refresh: raw.duration("CLERK_AUTHZ_KEYS_REFRESH", 1..=86_400, &mut problems),
             cooldown: raw.duration("CLERK_AUTHZ_KEYS_COOLDOWN", 1..=3_600, &mut problems),
@@ -282,6 +296,11 @@ impl Settings {
             http_addr: raw.address("CLERK_AUTHZ_HTTP_ADDR", &mut problems),
             state_dir: raw.text("CLERK_AUTHZ_STATE_DIR").map(PathBuf::from),
             database: raw.database("CLERK_AUTHZ_DATABASE_URL", &mut problems),
+            inbox_retention: raw.duration(
+                "CLERK_AUTHZ_INBOX_RETENTION",
+                86_400..=31_622_400,
+                &mut problems,
+            ),
             keys,
             api_timeout: raw.duration_within(
                 "CLERK_AUTHZ_API_TIMEOUT",
@@ -310,6 +329,24 @@ impl Settings {
         } else {
             Err(Problems::new(problems))
         }
+    }
+
+    /// The database alone, for commands that need nothing else.
+    pub fn load_database(
+        args: &SettingsArgs,
+        environment: &EnvironmentVariables,
+    ) -> Result<DatabaseSettings, Problems> {
+        const NAME: &str = "CLERK_AUTHZ_DATABASE_URL";
+        let mut problems = Vec::new();
+        let raw = Raw::read(args, environment, &mut problems);
+        problems.clear(); // What is said of other settings is for those who use them.
+        let database = raw.database(NAME, &mut problems);
+        database.ok_or_else(|| {
+            if problems.is_empty() {
+                problems.push(Problem::new(NAME, "is not set; set it as for the service"));
+            }
+            Problems::new(problems)
+        })
     }
 
     /// Every setting with its value and where it came from; secrets are masked.
@@ -348,9 +385,15 @@ impl Settings {
                 }
                 None => "none, for want of a secret key".to_owned(),
             };
+            let webhooks = match instance.webhook_secrets.len() {
+                0 => "none".to_owned(),
+                1 => "with one secret".to_owned(),
+                secrets => format!("with any of {secrets} secrets"),
+            };
             let _ = writeln!(
                 text,
-                "# instance \"{}\": issuer {}, keys from {keys}; Backend API: {api}",
+                "# instance \"{}\": issuer {}, keys from {keys}; Backend API: {api}; webhooks: \
+                 {webhooks}",
                 instance.name, instance.issuer
             );
         }
@@ -363,7 +406,7 @@ fn masked(secret: &str) -> String {
     if secret.contains("://") {
         return database::shown(secret);
     }
-    for prefix in ["sk_live_", "sk_test_", "live_", "test_"] {
+    for prefix in ["sk_live_", "sk_test_", "whsec_", "live_", "test_"] {
         if secret.starts_with(prefix) {
             return format!("{prefix}…");
         }
@@ -373,9 +416,15 @@ fn masked(secret: &str) -> String {
 
 /// A secret's file as it may be shown: whoever put the secret itself there must not find it in a log.
 fn shown_file(file: &str) -> String {
-    let is_secret = ["sk_live_", "sk_test_", "postgres://", "postgresql://"]
-        .iter()
-        .any(|prefix| file.starts_with(prefix));
+    let is_secret = [
+        "sk_live_",
+        "sk_test_",
+        "whsec_",
+        "postgres://",
+        "postgresql://",
+    ]
+    .iter()
+    .any(|prefix| file.starts_with(prefix));
     if is_secret {
         masked(file)
     } else {

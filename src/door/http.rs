@@ -1,4 +1,7 @@
-//! The HTTP door: `/livez`, `/readyz` and `/metrics`. It never answers questions about tokens.
+//! The HTTP door: `/livez`, `/readyz`, `/metrics`, and Clerk's webhooks. It never answers questions
+//! about tokens.
+
+mod webhooks;
 
 use std::{future::Future, io, sync::Arc};
 
@@ -12,7 +15,7 @@ use axum::{
 use serde::Serialize;
 
 use super::{GuardedListener, grpc::HealthReport};
-use crate::identity::InstanceName;
+use crate::{identity::InstanceName, sync::Inboxes};
 
 /// Writes the metrics as text.
 pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
@@ -24,6 +27,8 @@ const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0;
 struct Parts {
     health: Arc<HealthReport>,
     metrics: RenderMetrics,
+    /// Where there is a database.
+    inboxes: Option<Arc<Inboxes>>,
 }
 
 /// Serves until `stop`, then finishes what is in flight.
@@ -31,13 +36,19 @@ pub async fn serve(
     listener: GuardedListener,
     health: Arc<HealthReport>,
     metrics: RenderMetrics,
+    inboxes: Option<Arc<Inboxes>>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(render_metrics))
-        .with_state(Parts { health, metrics });
+        .with_state(Parts {
+            health,
+            metrics,
+            inboxes: inboxes.clone(),
+        })
+        .merge(webhooks::router(inboxes));
     axum::serve(listener, router)
         .with_graceful_shutdown(stop)
         .await
@@ -56,6 +67,8 @@ struct Readiness {
     waiting_for_keys: Vec<String>,
     /// Names of instances whose secret key Clerk refuses: tokens are verified all the same.
     credentials_refused: Vec<String>,
+    /// Whether the database answers; `null` where there is none. Tokens are verified all the same.
+    database_answers: Option<bool>,
 }
 
 async fn readyz(State(parts): State<Parts>) -> impl IntoResponse {
@@ -77,6 +90,7 @@ async fn readyz(State(parts): State<Parts>) -> impl IntoResponse {
             draining,
             waiting_for_keys,
             credentials_refused: names(parts.health.credentials_refused()),
+            database_answers: parts.inboxes.map(|inboxes| inboxes.store_answers()),
         }),
     )
 }

@@ -7,9 +7,11 @@ use tracing::info;
 
 use super::StartError;
 use crate::{
-    keys::{SnapshotDirectory, SnapshotStore},
+    clerk::ClerkEvents,
+    keys::{Clock, SnapshotDirectory, SnapshotStore},
     settings::{DatabaseSettings, Settings},
     store::SqlStore,
+    sync::Inboxes,
 };
 
 /// The database, where one is configured; migrated, or the start fails.
@@ -31,6 +33,16 @@ pub(super) async fn open(settings: &Settings) -> Result<Option<SqlStore>, StartE
             source,
         }),
     }
+}
+
+/// The inboxes of all instances.
+pub(super) fn inboxes(settings: &Settings, store: &SqlStore, clock: Clock) -> Arc<Inboxes> {
+    Arc::new(Inboxes::new(
+        Arc::new(store.clone()),
+        Arc::new(ClerkEvents),
+        settings.inbox_retention,
+        clock,
+    ))
 }
 
 /// Where the last good keys are kept: the directory, where one is configured, else the database.

@@ -11,6 +11,8 @@ use crate::{
     clerk::{ApiOptions, BackendApi, HttpJwksSource},
     keys::{Clock, JwksSource, Keyring, RefreshSettings, Snapshot, SnapshotStore, VerifyingKey},
     settings::{self, InstanceSettings, KeySource, KeysSettings, Problem, Problems, Settings},
+    sync::{Inbox, Inboxes},
+    webhook::SigningSecret,
 };
 
 /// How often the instances' file is looked at.
@@ -27,6 +29,8 @@ pub(super) struct InstanceSet {
     stop: CancellationToken,
     tasks: TaskTracker,
     members: Vec<Member>,
+    /// Where messages are taken in, where there is a database.
+    inboxes: Option<Arc<Inboxes>>,
     /// In place of every instance's own source.
     source: Option<Arc<dyn JwksSource>>,
 }
@@ -34,7 +38,9 @@ pub(super) struct InstanceSet {
 struct Member {
     settings: InstanceSettings,
     instance: Arc<Instance>,
-    /// Ends its keyring.
+    /// Where there is a database.
+    inbox: Option<Arc<Inbox>>,
+    /// Ends its keyring, and the worker of its inbox.
     stop: CancellationToken,
 }
 
@@ -54,6 +60,7 @@ impl InstanceSet {
             stop,
             tasks,
             members: Vec::new(),
+            inboxes: None,
             source: None,
         }
     }
@@ -62,6 +69,12 @@ impl InstanceSet {
     pub(super) fn with_source(mut self, source: Arc<dyn JwksSource>) -> Self {
         self.source = Some(source);
         self.snapshots = None;
+        self
+    }
+
+    /// Takes in and applies every instance's messages.
+    pub(super) fn with_inboxes(mut self, inboxes: Arc<Inboxes>) -> Self {
+        self.inboxes = Some(inboxes);
         self
     }
 
@@ -114,8 +127,15 @@ impl InstanceSet {
             {
                 let keyring = Arc::clone(&new.instance.keyring);
                 self.tasks.spawn(keyring.run(new.stop.clone()));
+                if let (Some(inboxes), Some(inbox)) = (&self.inboxes, &new.inbox) {
+                    let working = Arc::clone(inboxes).work(Arc::clone(inbox), new.stop.clone());
+                    self.tasks.spawn(working);
+                }
                 info!(instance = %new.instance.name, issuer = %new.instance.issuer, "instance added");
             }
+        }
+        if let Some(inboxes) = &self.inboxes {
+            inboxes.set(members.iter().filter_map(|member| member.inbox.clone()));
         }
         self.members = members;
         Ok(instances)
@@ -137,8 +157,24 @@ impl InstanceSet {
         Ok(Member {
             settings: settings.clone(),
             instance: Arc::new(instance),
+            inbox: self.inbox(settings)?,
             stop: self.stop.child_token(),
         })
+    }
+
+    fn inbox(&self, settings: &InstanceSettings) -> Result<Option<Arc<Inbox>>, Problem> {
+        if self.inboxes.is_none() {
+            return Ok(None);
+        }
+        let name = &settings.name;
+        let secrets = settings.webhook_secrets.iter().map(SigningSecret::parse);
+        let secrets = secrets.collect::<Result<Vec<_>, _>>().map_err(|error| {
+            Problem::new(
+                "CLERK_WEBHOOK_SIGNING_SECRET",
+                format!("of instance \"{name}\" cannot be used: {error}"),
+            )
+        })?;
+        Ok(Some(Arc::new(Inbox::new(name.clone(), secrets))))
     }
 
     fn api(&self, settings: &InstanceSettings) -> Result<Option<Arc<BackendApi>>, Problem> {
@@ -216,6 +252,14 @@ impl InstanceSet {
         }
     }
 
+    fn lacking(&self, wanted: &[InstanceSettings]) -> Option<Problems> {
+        let problems = match self.inboxes {
+            Some(_) => Vec::new(),
+            None => settings::lacking_database(wanted),
+        };
+        (!problems.is_empty()).then(|| Problems::new(problems))
+    }
+
     /// Looks at the file until the stop, and applies it when it has changed. A file that is wrong
     /// changes nothing.
     pub(super) async fn reload_on_change(mut self, file: PathBuf, verifier: Arc<Verifier>) {
@@ -234,7 +278,10 @@ impl InstanceSet {
             }
             last = Some(now);
             let applied = match settings::load_instances(&file) {
-                Ok(wanted) => self.apply(&wanted).await,
+                Ok(wanted) => match self.lacking(&wanted) {
+                    Some(problems) => Err(problems),
+                    None => self.apply(&wanted).await,
+                },
                 Err(problems) => Err(problems),
             };
             match applied {
@@ -256,6 +303,7 @@ impl Member {
         Self {
             settings: self.settings.clone(),
             instance: Arc::clone(&self.instance),
+            inbox: self.inbox.clone(),
             stop: self.stop.clone(),
         }
     }

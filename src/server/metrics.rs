@@ -5,13 +5,19 @@ use std::{fmt, sync::Arc};
 use crate::{
     authz::{Checker, FactCacheStats, Instance, Verifier},
     door::grpc::{CallOutcome, CallStats, Rpc},
-    identity::Timestamp,
+    identity::{InstanceName, Timestamp},
     keys::{Clock, KeyringStats},
     mirror::DirectoryStats,
+    sync::{EventClass, InboxStats, Inboxes},
     telemetry::metrics::{self as catalogue, Metric, Source, Writer},
 };
 
-pub(super) fn source(checker: Arc<Checker>, calls: Arc<CallStats>, clock: Clock) -> Source {
+pub(super) fn source(
+    checker: Arc<Checker>,
+    calls: Arc<CallStats>,
+    inboxes: Option<Arc<Inboxes>>,
+    clock: Clock,
+) -> Source {
     Box::new(move |writer| {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         writer.write(catalogue::BUILD_INFO, [([version], 1.0)])?;
@@ -20,7 +26,8 @@ pub(super) fn source(checker: Arc<Checker>, calls: Arc<CallStats>, clock: Clock)
         write_verifier(writer, verifier)?;
         write_memberships(writer, checker.stats())?;
         write_keys(writer, verifier.instances().all(), clock())?;
-        write_directories(writer, verifier.instances().all())
+        write_directories(writer, verifier.instances().all())?;
+        write_inboxes(writer, inboxes.as_deref(), clock())
     })
 }
 
@@ -159,4 +166,48 @@ fn write_directories(writer: &mut Writer<'_>, instances: &[Arc<Instance>]) -> fm
     each(catalogue::CLERK_BREAKER_OPEN, |stats| {
         f64::from(u8::from(stats.breaker_open))
     })
+}
+
+fn write_inboxes(
+    writer: &mut Writer<'_>,
+    inboxes: Option<&Inboxes>,
+    now: Timestamp,
+) -> fmt::Result {
+    let all = inboxes.map(Inboxes::stats).unwrap_or_default();
+    let labels = |name: &InstanceName, label: &str| [name.to_string(), label.to_owned()];
+    let deliveries = all.iter().flat_map(|(name, stats)| {
+        let counts = stats.deliveries.iter();
+        counts.map(move |(outcome, count)| (labels(name, outcome.name()), number(*count)))
+    });
+    writer.write(catalogue::WEBHOOK_DELIVERIES, deliveries)?;
+    let depth = all.iter().flat_map(|(name, stats)| {
+        let counts = stats.depth.iter();
+        counts.map(move |(state, count)| (labels(name, state.name()), number(*count)))
+    });
+    writer.write(catalogue::INBOX_MESSAGES, depth)?;
+    let oldest = all.iter().filter(|(_, stats)| !stats.depth.is_empty());
+    let oldest = oldest.map(|(name, stats)| {
+        let age = stats.oldest_waiting.map(|at| now.since(at).as_secs_f64());
+        ([name.to_string()], age.unwrap_or_default())
+    });
+    writer.write(catalogue::INBOX_OLDEST, oldest)?;
+    let mut classes = |metric: Metric, counts: fn(&InboxStats) -> &[(EventClass, u64)]| {
+        let values = all.iter().flat_map(|(name, stats)| {
+            let counts = counts(stats).iter();
+            counts.map(move |(class, count)| (labels(name, class.name()), number(*count)))
+        });
+        writer.write(metric, values)
+    };
+    classes(catalogue::INBOX_APPLIED, |stats| &stats.applied)?;
+    classes(catalogue::INBOX_IGNORED, |stats| &stats.ignored)?;
+    let mut each = |metric: Metric, value: fn(&InboxStats) -> u64| {
+        let values = all
+            .iter()
+            .map(|(name, stats)| ([name.to_string()], number(value(stats))));
+        writer.write(metric, values)
+    };
+    each(catalogue::INBOX_FAILURES, |stats| stats.failures)?;
+    each(catalogue::INBOX_POISONED, |stats| stats.poisoned)?;
+    let up = inboxes.map(|inboxes| ([], f64::from(u8::from(inboxes.store_answers()))));
+    writer.write::<[String; 0]>(catalogue::DATABASE_UP, up)
 }

@@ -10,7 +10,10 @@ use super::{
     ApiSettings, InstanceSettings, KeySource, Problem, Problems, masked, secret_key_environment,
     shown_file, value, variables::Raw,
 };
-use crate::identity::{Environment, InstanceName, Issuer, PublishableKey};
+use crate::{
+    identity::{Environment, InstanceName, Issuer, PublishableKey},
+    webhook::SigningSecret,
+};
 
 /// The most instances in a file.
 const MAX_INSTANCES: usize = 1_000;
@@ -20,6 +23,10 @@ const API_BUDGET_BOUNDS: RangeInclusive<u32> = 10..=100_000;
 /// A tenth below what Clerk allows an instance, for the dashboard and for other back ends.
 const PRODUCTION_API_BUDGET: u32 = 900;
 const DEVELOPMENT_API_BUDGET: u32 = 90;
+
+/// The most signing secrets of an instance: with two a secret is rotated, and each costs an HMAC for
+/// every message that is not of it.
+const MAX_WEBHOOK_SECRETS: usize = 8;
 
 /// What is said of an instance, wherever it is said. Each problem names its own subject.
 struct Said {
@@ -33,6 +40,7 @@ struct Said {
     jwt_key: Option<String>,
     authorized_parties: Vec<String>,
     audiences: Vec<String>,
+    webhook_secrets: Vec<String>,
 }
 
 /// How the settings of an instance are called where they were said.
@@ -43,6 +51,7 @@ struct Names {
     api_url: String,
     secret_key: String,
     authorized_parties: String,
+    webhook_secrets: String,
 }
 
 pub(super) fn from_variables(raw: &Raw, problems: &mut Vec<Problem>) -> Option<InstanceSettings> {
@@ -61,6 +70,9 @@ pub(super) fn from_variables(raw: &Raw, problems: &mut Vec<Problem>) -> Option<I
         audiences: raw
             .text("CLERK_AUDIENCES")
             .map_or(vec![], |t| value::list(&t)),
+        webhook_secrets: raw
+            .text("CLERK_WEBHOOK_SIGNING_SECRET")
+            .map_or(vec![], |t| value::list(&t)),
     };
     let names = Names {
         publishable_key: raw.subject("CLERK_PUBLISHABLE_KEY"),
@@ -69,6 +81,7 @@ pub(super) fn from_variables(raw: &Raw, problems: &mut Vec<Problem>) -> Option<I
         api_url: raw.subject("CLERK_API_URL"),
         secret_key: raw.subject("CLERK_SECRET_KEY"),
         authorized_parties: raw.subject("CLERK_AUTHORIZED_PARTIES"),
+        webhook_secrets: raw.subject("CLERK_WEBHOOK_SIGNING_SECRET"),
     };
     check(said, &names, problems)
 }
@@ -102,6 +115,7 @@ fn check(said: Said, names: &Names, problems: &mut Vec<Problem>) -> Option<Insta
             );
         }
     }
+    let webhook_secrets = webhook_secrets(&said, names, &mut wrong);
     if let Some(secret) = &said.secret_key {
         let kind = secret_key_environment(secret);
         match (kind, &publishable_key) {
@@ -143,7 +157,35 @@ fn check(said: Said, names: &Names, problems: &mut Vec<Problem>) -> Option<Insta
         api,
         authorized_parties: said.authorized_parties,
         audiences: said.audiences,
+        webhook_secrets,
     })
+}
+
+/// No part of one is shown: what is not a secret by its form may still be one.
+fn webhook_secrets(
+    said: &Said,
+    names: &Names,
+    wrong: &mut impl FnMut(&str, String),
+) -> Vec<SecretString> {
+    let given = said.webhook_secrets.len();
+    if given > MAX_WEBHOOK_SECRETS {
+        let text = format!("has {given} secrets; expected at most {MAX_WEBHOOK_SECRETS}");
+        wrong(&names.webhook_secrets, text);
+    }
+    let secrets = said.webhook_secrets.iter().cloned().map(SecretString::from);
+    let secrets: Vec<_> = secrets.collect();
+    for (index, secret) in secrets.iter().enumerate() {
+        if let Err(invalid) = SigningSecret::parse(secret) {
+            let which = if given > 1 {
+                format!("number {} ", index + 1)
+            } else {
+                String::new()
+            };
+            let text = format!("{which}is not a webhook signing secret; {invalid}");
+            wrong(&names.webhook_secrets, text);
+        }
+    }
+    secrets
 }
 
 fn issuer(
@@ -315,6 +357,25 @@ struct Entry {
     authorized_parties: Vec<String>,
     #[serde(default)]
     audiences: Vec<String>,
+    #[serde(default)]
+    webhook_signing_secret_files: Vec<String>,
+}
+
+/// What is wrong with instances that take webhooks, where there is no database to keep them in.
+pub fn lacking_database(instances: &[InstanceSettings]) -> Vec<Problem> {
+    let lacking = instances.iter().filter(|it| !it.webhook_secrets.is_empty());
+    let problem = |instance: &InstanceSettings| {
+        Problem::new(
+            "CLERK_AUTHZ_DATABASE_URL",
+            format!(
+                "is not set, but instance \"{}\" has a webhook signing secret; set it to where \
+                 messages are kept until they are applied, such as \
+                 \"sqlite:///var/lib/clerk-authz/clerk-authz.db\"",
+                instance.name
+            ),
+        )
+    };
+    lacking.map(problem).collect()
 }
 
 /// Reads a file with several instances; all problems come back at once.
@@ -408,24 +469,26 @@ impl Entry {
             .parse()
             .map_err(|error| problems.push(Problem::new(at, format!("name: {error}"))))
             .ok();
+        let mut secret_of = |key: &str, file: &str| match fs::read_to_string(file) {
+            Ok(text) if !text.trim().is_empty() => Some(text.trim().to_owned()),
+            read => {
+                let why = match read {
+                    Ok(_) => "it is empty".to_owned(),
+                    Err(error) => format!("it cannot be read: {error}"),
+                };
+                let text = format!("{key} is {:?}; {why}", shown_file(file));
+                problems.push(Problem::new(at, text));
+                None
+            }
+        };
         let secret_key = self
             .secret_key_file
-            .map(|file| match fs::read_to_string(&file) {
-                Ok(text) if !text.trim().is_empty() => text.trim().to_owned(),
-                Ok(_) => {
-                    problems.push(Problem::new(
-                        at,
-                        format!("secret_key_file is {file:?}; it is empty"),
-                    ));
-                    String::new()
-                }
-                Err(error) => {
-                    let file = shown_file(&file);
-                    let text = format!("secret_key_file is {file:?}; it cannot be read: {error}");
-                    problems.push(Problem::new(at, text));
-                    String::new()
-                }
-            });
+            .and_then(|file| secret_of("secret_key_file", &file));
+        let webhook_secrets = self
+            .webhook_signing_secret_files
+            .iter()
+            .filter_map(|file| secret_of("webhook_signing_secret_files", file))
+            .collect();
         if let Some(found) = self.api_budget.filter(|it| !API_BUDGET_BOUNDS.contains(it)) {
             let expected = value::shown_bounds(&API_BUDGET_BOUNDS);
             let text = format!("api_budget is {found}; expected {expected}");
@@ -439,6 +502,7 @@ impl Entry {
             api_url: called("api_url"),
             secret_key: called("secret_key_file"),
             authorized_parties: called("authorized_parties"),
+            webhook_secrets: called("webhook_signing_secret_files"),
         };
         let said = Said {
             name: name?,
@@ -449,10 +513,11 @@ impl Entry {
                 .api_url
                 .unwrap_or_else(|| "https://api.clerk.com".to_owned()),
             api_budget: self.api_budget,
-            secret_key: secret_key.filter(|secret| !secret.is_empty()),
+            secret_key,
             jwt_key: self.jwt_key,
             authorized_parties: self.authorized_parties,
             audiences: self.audiences,
+            webhook_secrets,
         };
         check(said, &names, problems)
     }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+const WHSEC: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
 const PK_TEST: &str = "pk_test_Y2xlcmsuY2xlcmsuZGV2JA"; // clerk.clerk.dev
 const PK_LIVE: &str = "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k"; // clerk.example.com
 
@@ -111,6 +112,7 @@ fn every_wrong_setting_says_how_to_mend_it() {
     let empty = file("  \n");
     let empty = empty.path().to_str().expect("UTF-8");
     let pk = ("CLERK_PUBLISHABLE_KEY", PK_TEST);
+    let database = ("CLERK_AUTHZ_DATABASE_URL", "sqlite://x.db");
     let cases: &[(&str, &[(&str, &str)], &str)] = &[
         (
             "nothing",
@@ -257,6 +259,37 @@ fn every_wrong_setting_says_how_to_mend_it() {
             "party without a scheme",
             &[pk, ("CLERK_AUTHORIZED_PARTIES", "app.example.com")],
             "CLERK_AUTHORIZED_PARTIES has \"app.example.com\"; expected an origin",
+        ),
+        (
+            "webhook secret without a database",
+            &[pk, ("CLERK_WEBHOOK_SIGNING_SECRET", WHSEC)],
+            "CLERK_AUTHZ_DATABASE_URL is not set, but instance \"default\" has a webhook signing secret; set it to where messages are kept until they are applied, such as \"sqlite:///var/lib/clerk-authz/clerk-authz.db\"",
+        ),
+        (
+            "webhook secret that is none",
+            &[
+                pk,
+                database,
+                ("CLERK_WEBHOOK_SIGNING_SECRET", "sk_test_hushhush"),
+            ],
+            "CLERK_WEBHOOK_SIGNING_SECRET is not a webhook signing secret; expected \"whsec_\", then a key that is not empty, in base64 with its padding",
+        ),
+        (
+            "second webhook secret that is none",
+            &[
+                pk,
+                database,
+                (
+                    "CLERK_WEBHOOK_SIGNING_SECRET",
+                    "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX, whsec_",
+                ),
+            ],
+            "CLERK_WEBHOOK_SIGNING_SECRET number 2 is not a webhook signing secret; expected",
+        ),
+        (
+            "message ids forgotten too soon",
+            &[pk, ("CLERK_AUTHZ_INBOX_RETENTION", "1h")],
+            "CLERK_AUTHZ_INBOX_RETENTION is \"1h\"; expected from 1day to",
         ),
         (
             "duration without a unit",
@@ -474,6 +507,28 @@ fn several_instances_come_from_a_file() {
 }
 
 #[test]
+fn webhook_secrets_come_from_files_and_need_a_database() {
+    let [old, new] = ["whsec_b2xk\n", "whsec_bmV3\n"].map(file);
+    let text = format!(
+        "[[instance]]\nname = \"shop\"\npublishable_key = \"{PK_LIVE}\"\n\
+         webhook_signing_secret_files = [{:?}, {:?}]\n",
+        old.path(),
+        new.path()
+    );
+    let instances = load_instances(file(&text).path()).expect("good");
+    assert_eq!(instances[0].webhook_secrets.len(), 2);
+
+    let mut rotated = instances[0].clone();
+    rotated.webhook_secrets.remove(0);
+    assert!(!instances[0].same_as(&rotated), "a rotation takes effect");
+
+    let problems = lacking_database(&instances);
+    assert_eq!(problems.len(), 1);
+    rotated.webhook_secrets.clear();
+    assert!(lacking_database(&[rotated]).is_empty());
+}
+
+#[test]
 fn a_wrong_instances_file_says_where() {
     let entry = |more: &str| format!("[[instance]]\nname = \"a\"\n{more}\n");
     let issuer = "issuer = \"https://a.example.com\"";
@@ -501,6 +556,18 @@ fn a_wrong_instances_file_says_where() {
         (
             entry(&format!("{issuer}\nsecret_key_file = \"/nowhere\"")),
             "secret_key_file is \"/nowhere\"",
+        ),
+        (
+            entry(&format!(
+                "{issuer}\nwebhook_signing_secret_files = [\"/nowhere\"]"
+            )),
+            "instance \"a\": webhook_signing_secret_files is \"/nowhere\"; it cannot be read",
+        ),
+        (
+            entry(&format!(
+                "{issuer}\nwebhook_signing_secret_files = [\"{WHSEC}\"]"
+            )),
+            "webhook_signing_secret_files is \"whsec_…\"",
         ),
     ] {
         let problems = load_instances(file(&text).path())

@@ -130,6 +130,17 @@ pub const VARIABLES: &[Variable] = &[
         "database-url-file",
         "The database: sqlite:///PATH for one replica, postgres://USER:PASSWORD@HOST/NAME for many; the keys survive a restart in it",
     ),
+    secret(
+        "CLERK_WEBHOOK_SIGNING_SECRET",
+        "webhook-signing-secret-file",
+        "The signing secret of the Clerk instance's webhook endpoint, or several between commas during a rotation; needs CLERK_AUTHZ_DATABASE_URL",
+    ),
+    variable(
+        "CLERK_AUTHZ_INBOX_RETENTION",
+        "inbox-retention",
+        Some("30d"),
+        "How long the ids of webhook messages are known, and what was deleted; longer than Clerk may send again",
+    ),
     variable(
         "CLERK_AUTHZ_KEYS_REFRESH",
         "keys-refresh",
@@ -182,7 +193,7 @@ pub const VARIABLES: &[Variable] = &[
         "CLERK_AUTHZ_HTTP_ADDR",
         "http-addr",
         Some("127.0.0.1:8080"),
-        "Where /metrics, /livez and /readyz are answered",
+        "Where /metrics, /livez, /readyz and Clerk's webhooks are answered",
     ),
     variable(
         "CLERK_AUTHZ_CLOCK_SKEW",

@@ -78,6 +78,14 @@ catalogue! {
     CLERK_QUESTIONS_HELD_BACK = Counter "clerk_authz_clerk_questions_held_back" ["instance"], "Questions to Clerk's Backend API that were not sent: over the budget, in a pause that Clerk asked for, or while it fails or refuses the secret key";
     CLERK_BUDGET_LEFT = Gauge "clerk_authz_clerk_budget_left" ["instance"], "Requests to Clerk's Backend API that the budget allows at this moment";
     CLERK_BREAKER_OPEN = Gauge "clerk_authz_clerk_breaker_open" ["instance"], "1 while Clerk's Backend API fails so often that it is left alone, else 0";
+    WEBHOOK_DELIVERIES = Counter "clerk_authz_webhook_deliveries" ["instance", "outcome"], "Deliveries of webhooks, by how they ended";
+    INBOX_MESSAGES = Gauge "clerk_authz_inbox_messages" ["instance", "state"], "Webhook messages in the database, by state; counted twice a minute";
+    INBOX_OLDEST = Gauge "clerk_authz_inbox_oldest_seconds" ["instance"], "Age of the oldest webhook message that waits or is worked on; 0 when there is none";
+    INBOX_APPLIED = Counter "clerk_authz_inbox_applied" ["instance", "class"], "Webhook messages that this replica applied, by what they are about";
+    INBOX_IGNORED = Counter "clerk_authz_inbox_ignored" ["instance", "class"], "Webhook messages that this replica took and that are about nothing that is mirrored";
+    INBOX_FAILURES = Counter "clerk_authz_inbox_failures" ["instance"], "Webhook messages that were not applied and are tried again";
+    INBOX_POISONED = Counter "clerk_authz_inbox_poisoned" ["instance"], "Webhook messages that this replica put on the poison list";
+    DATABASE_UP = Gauge "clerk_authz_database_up" [], "1 when the database answers, else 0; absent where there is none";
 }
 
 /// Writes the values of metrics; every value of one metric at once.

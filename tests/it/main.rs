@@ -23,3 +23,4 @@ mod support;
 mod token_cache;
 mod users;
 mod verify_session;
+mod webhooks;

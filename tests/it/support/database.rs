@@ -67,6 +67,16 @@ impl Place {
         }
     }
 
+    /// The files of a SQLite database; none where there are none that one can read.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let Self::Sqlite { file, .. } = self else {
+            return Vec::new();
+        };
+        let folder = file.parent().expect("a folder");
+        let entries = std::fs::read_dir(folder).expect("it is there");
+        entries.map(|it| it.expect("an entry").path()).collect()
+    }
+
     /// Runs a statement as somebody who is not the store.
     pub async fn run(&self, sql: &'static str) {
         use sqlx::Connection;

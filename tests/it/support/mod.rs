@@ -4,6 +4,7 @@ pub mod database;
 pub mod directory;
 pub mod postgres;
 pub mod receiver;
+pub mod webhook;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
