@@ -98,22 +98,19 @@ impl InstanceSet {
             }
         };
         for old in &self.members {
-            if !members
-                .iter()
-                .any(|member| Arc::ptr_eq(&member.instance, &old.instance))
-            {
+            if !members.iter().any(|member| member.is(old)) {
                 info!(instance = %old.instance.name, "instance removed or replaced");
+            }
+            if !members.iter().any(|member| member.has_keyring_of(old)) {
                 old.stop.cancel();
             }
         }
         for new in &members {
-            if !self
-                .members
-                .iter()
-                .any(|old| Arc::ptr_eq(&old.instance, &new.instance))
-            {
+            if !self.members.iter().any(|old| new.has_keyring_of(old)) {
                 let keyring = Arc::clone(&new.instance.keyring);
                 self.tasks.spawn(keyring.run(new.stop.clone()));
+            }
+            if !self.members.iter().any(|old| new.is(old)) {
                 info!(instance = %new.instance.name, issuer = %new.instance.issuer, "instance added");
             }
         }
@@ -121,23 +118,50 @@ impl InstanceSet {
         Ok(instances)
     }
 
+    /// A new instance. What it has in common with the one before it takes over: keys that are there
+    /// stay there, what was spent of a budget stays spent, what is known of memberships stays known.
     async fn member(&self, settings: &InstanceSettings) -> Result<Member, Problem> {
-        let api = self.api(settings)?;
+        let with_same = |same: fn(&InstanceSettings, &InstanceSettings) -> bool| {
+            let mut members = self.members.iter();
+            members.find(|member| same(&member.settings, settings))
+        };
+        let (keyring, stop) = match with_same(InstanceSettings::same_keys) {
+            Some(old) => (Arc::clone(&old.instance.keyring), old.stop.clone()),
+            None => (
+                Arc::new(self.keyring(settings).await?),
+                self.stop.child_token(),
+            ),
+        };
+        let (serial, directory, user_directory) = match with_same(InstanceSettings::same_api) {
+            Some(Member { instance, .. }) => (
+                instance.serial,
+                instance.directory.clone(),
+                instance.user_directory.clone(),
+            ),
+            None => {
+                let api = self.api(settings)?;
+                (
+                    InstanceSerial::next(),
+                    api.clone().map(|api| api as _),
+                    api.map(|api| api as _),
+                )
+            }
+        };
         let instance = Instance {
-            serial: InstanceSerial::next(),
+            serial,
             name: settings.name.clone(),
             issuer: settings.issuer.clone(),
             publishable_key: settings.publishable_key.clone(),
             authorized_parties: shared(&settings.authorized_parties),
             audiences: shared(&settings.audiences),
-            keyring: Arc::new(self.keyring(settings).await?),
-            directory: api.clone().map(|api| api as _),
-            user_directory: api.map(|api| api as _),
+            keyring,
+            directory,
+            user_directory,
         };
         Ok(Member {
             settings: settings.clone(),
             instance: Arc::new(instance),
-            stop: self.stop.child_token(),
+            stop,
         })
     }
 
@@ -252,6 +276,14 @@ impl InstanceSet {
 }
 
 impl Member {
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.instance, &other.instance)
+    }
+
+    fn has_keyring_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.instance.keyring, &other.instance.keyring)
+    }
+
     fn share(&self) -> Self {
         Self {
             settings: self.settings.clone(),

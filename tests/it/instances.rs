@@ -156,3 +156,31 @@ async fn a_new_instance_without_keys_does_not_take_the_others_down() {
     assert_eq!(status.code(), tonic::Code::Unavailable);
     several.fixture.stop().await;
 }
+
+#[tokio::test]
+async fn an_instance_with_other_rules_keeps_its_keys_while_clerk_is_down() {
+    let several = start(&["default"]).await;
+    let fixture = &several.fixture;
+    let token = fixture.mint(&TokenSpec {
+        lifetime_seconds: Some(600),
+        ..TokenSpec::session("user_alice")
+    });
+    assert!(fixture.verify(&token).await.is_ok());
+    fixture
+        .instance()
+        .set_faults(clerk_authz::emulator::Faults::always(
+            clerk_authz::emulator::Fault::Down,
+        ));
+
+    let other_rules = file_of(&fixture.clerk, &["default"]) + "audiences = [\"api\"]\n";
+    std::fs::write(several.file.path(), other_rules).expect("written");
+    let instances = || fixture.service.verifier().instances();
+    eventually("the new rules are in force", async || {
+        !instances().all()[0].audiences.is_empty()
+    })
+    .await;
+
+    assert!(fixture.verify(&token).await.is_ok());
+    assert!(fixture.service.health().waiting_for().is_empty());
+    several.fixture.stop().await;
+}
