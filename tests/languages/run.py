@@ -155,6 +155,8 @@ def example(language, command, cwd, clerk):
             return status, answered, json.loads(body)
 
         bearer = lambda token: {"authorization": f"Bearer {token}"}  # noqa: E731
+        # A cold runtime on a busy machine may miss the first deadline; that is a 503, as it should be.
+        eventually("it answers", lambda: get(bearer(clerk.token()))[0] == 200)
         status, _, body = get(bearer(clerk.token("&organization=acme")))
         expected = {"user_id": "user_alice", "organization": "org_acme", "role": "org:admin"}
         check(suite, "good token", (status, body) == (200, expected), (status, body))
@@ -169,8 +171,7 @@ def example(language, command, cwd, clerk):
             status, answered, body = get(headers)
             good = status == 401 and body == {"reason": reason}
             check(suite, name, good and answered["www-authenticate"] == "Bearer", (status, body))
-        if language in ("python", "node"):
-            permission(suite, url, bearer, clerk)
+        permission(suite, url, bearer, clerk)
         clerk.service.end()
         status, answered, body = get(bearer(clerk.token()))
         check(suite, "service gone: fails closed", status == 503, (status, body))
