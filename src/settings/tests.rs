@@ -220,6 +220,60 @@ fn every_wrong_setting_says_how_to_mend_it() {
             "CLERK_AUTHZ_API_BUDGET is \"90/s\"; expected a number from 10 to 100000",
         ),
         (
+            "a password in the address of the keys",
+            &[
+                pk,
+                (
+                    "CLERK_AUTHZ_JWKS_URL",
+                    "https://someone:hushhush@keys.example.com/jwks",
+                ),
+            ],
+            "CLERK_AUTHZ_JWKS_URL is \"https://…@keys.example.com/jwks\"; expected an address without a name or password before its host",
+        ),
+        (
+            "a password in an address that is not safe either",
+            &[
+                pk,
+                (
+                    "CLERK_AUTHZ_JWKS_URL",
+                    "http://someone:hushhush@keys.example.com",
+                ),
+            ],
+            "CLERK_AUTHZ_JWKS_URL leads to \"http://…@keys.example.com\"; expected https, but for a host of this machine",
+        ),
+        (
+            "a password in an address that cannot be read",
+            &[
+                pk,
+                ("CLERK_AUTHZ_JWKS_URL", "https//someone:hush@hush@keys"),
+            ],
+            "CLERK_AUTHZ_JWKS_URL leads to \"…@keys\"; expected an address",
+        ),
+        (
+            "a name in the API's address, which nobody is asked at without a secret key",
+            &[pk, ("CLERK_API_URL", "https://hushhush@api.example.com")],
+            "CLERK_API_URL is \"https://…@api.example.com\"; expected an address without a name or password before its host",
+        ),
+        (
+            "a password in the issuer",
+            &[(
+                "CLERK_AUTHZ_ISSUER",
+                "https://someone:hushhush@clerk.example.com",
+            )],
+            "CLERK_AUTHZ_ISSUER is \"https://…@clerk.example.com\"; expected an address",
+        ),
+        (
+            "a password in a party",
+            &[
+                pk,
+                (
+                    "CLERK_AUTHORIZED_PARTIES",
+                    "https://someone:hushhush@app.example.com",
+                ),
+            ],
+            "CLERK_AUTHORIZED_PARTIES has \"https://…@app.example.com\"; expected an origin",
+        ),
+        (
             "API timeout too short",
             &[pk, ("CLERK_AUTHZ_API_TIMEOUT", "99ms")],
             "CLERK_AUTHZ_API_TIMEOUT is \"99ms\"; expected from 100ms to 30s",
@@ -385,6 +439,7 @@ fn every_wrong_setting_says_how_to_mend_it() {
             problems.contains(expected),
             "{name}:\n  found    {problems}\n  expected {expected}"
         );
+        assert!(!problems.contains("hush"), "{name}: {problems}");
     }
     assert!(load(&[pk]).is_ok(), "the nearest good settings");
 }
