@@ -9,6 +9,7 @@ mod check_org_permission;
 mod clerk_api;
 mod clerk_client;
 mod clerk_webhooks;
+mod command_line;
 
 mod emulator;
 mod health;
