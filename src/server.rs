@@ -41,12 +41,14 @@ const FIRST_KEYS_WITHIN: Duration = Duration::from_millis(1_500);
 
 const GRPC_CONNECTIONS: ListenerLimits = ListenerLimits {
     max_connections: 8_192,
-    first_byte_within: Duration::from_secs(10),
+    opening_bytes: HTTP2_PREFACE_BYTES,
+    opening_within: Duration::from_secs(10),
     max_age: None,
 };
 const HTTP_CONNECTIONS: ListenerLimits = ListenerLimits {
     max_connections: 256,
-    first_byte_within: Duration::from_secs(5),
+    opening_bytes: 1,
+    opening_within: Duration::from_secs(5),
     max_age: Some(Duration::from_secs(120)),
 };
 
@@ -63,6 +65,8 @@ pub enum StartError {
     #[error("CLERK_AUTHZ_DATABASE_URL is {address:?}; {source}")]
     Database {
         /// Its value, without the password.
+/// `PRI * HTTP/2.0` and what follows it (RFC 9113, 3.4). Until it is there, HTTP/2 itself has no limit.
+const HTTP2_PREFACE_BYTES: usize = 24;
         address: String,
         /// Why not.
         source: StoreError,

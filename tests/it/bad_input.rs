@@ -232,16 +232,22 @@ async fn what_is_not_http2_is_closed_and_harms_nobody() {
 }
 
 #[tokio::test]
-async fn a_client_that_says_nothing_is_closed() {
+async fn a_client_that_says_nothing_or_does_not_go_on_is_closed() {
     let fixture = Fixture::start().await;
-    for addr in [fixture.service.grpc_addr(), fixture.service.http_addr()] {
-        let mut silent = TcpStream::connect(addr).await.expect("connects");
+    let (grpc, http) = (fixture.service.grpc_addr(), fixture.service.http_addr());
+    // Real time is the subject: the limits are ten seconds and five.
+    let closed = [(grpc, &b""[..]), (grpc, b"PRI"), (http, b"")].map(|(addr, said)| async move {
+        let mut idle = TcpStream::connect(addr).await.expect("connects");
+        idle.write_all(said).await.expect("sent");
         // HTTP/2 greets first; then the connection is closed.
         let mut greeting = Vec::new();
-        let end = silent.read_to_end(&mut greeting);
+        let end = idle.read_to_end(&mut greeting);
         let end = tokio::time::timeout(Duration::from_secs(14), end).await;
-        assert!(end.is_ok(), "{addr} left a silent connection open");
-    }
+        assert!(end.is_ok(), "{addr} left a connection open after {said:?}");
+    });
+    futures_util::future::join_all(closed).await;
+    // One that went through its opening stays.
+    still_answers(&fixture).await;
     fixture.stop().await;
 }
 
