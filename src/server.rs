@@ -41,6 +41,22 @@ const FIRST_KEYS_WITHIN: Duration = Duration::from_millis(1_500);
 
 const GRPC_CONNECTIONS: ListenerLimits = ListenerLimits {
     max_connections: 8_192,
+
+/// What the service takes on at once. No setting: tests lower it to see what happens there.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// [`MAX_CALLS`].
+    pub max_calls: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_calls: MAX_CALLS,
+        }
+    }
+}
+
     opening_bytes: HTTP2_PREFACE_BYTES,
     opening_within: Duration::from_secs(10),
     max_age: None,
@@ -177,6 +193,15 @@ pub async fn start(settings: &Settings, clock: Clock) -> Result<Running, StartEr
     let snapshots = database::snapshots(settings, store.as_ref());
     let mut set = InstanceSet::new(
         settings,
+    start_under(Limits::default(), settings, clock).await
+}
+
+/// As [`start`], under other limits.
+pub async fn start_under(
+    limits: Limits,
+    settings: &Settings,
+    clock: Clock,
+) -> Result<Running, StartError> {
         snapshots,
         Arc::clone(&clock),
         stop.clone(),
@@ -227,7 +252,8 @@ pub async fn start(settings: &Settings, clock: Clock) -> Result<Running, StartEr
             let (health, draining) = (Arc::clone(&health), draining.clone());
             async move {
                 let stop = draining.cancelled_owned();
-                if let Err(error) = grpc::serve(grpc_listener, door, health, MAX_CALLS, stop).await
+                let max_calls = limits.max_calls;
+                if let Err(error) = grpc::serve(grpc_listener, door, health, max_calls, stop).await
                 {
                     error!(%error, "the gRPC door ended");
                 }

@@ -15,6 +15,7 @@ mod emulator;
 mod health;
 mod instances;
 mod jwks;
+mod limits;
 mod memberships;
 mod oracle;
 mod rooms;
