@@ -3,6 +3,7 @@
 pub mod database;
 pub mod directory;
 pub mod postgres;
+pub mod raw;
 pub mod receiver;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
