@@ -252,7 +252,10 @@ async fn ten_thousand_connections_that_are_left_open_harm_nobody() {
 async fn fetches_that_fail_while_requests_wait_panic_nowhere() {
     use clerk_authz::emulator::Fault;
     panics();
-    let fixture = Fixture::start_with(&[("CLERK_AUTHZ_KEYS_COOLDOWN", "1s")]).await;
+    let clock = TestClock::at_now();
+    let clerk = offline_clerk().await;
+    let settings = settings_for(&clerk, &[("CLERK_AUTHZ_KEYS_COOLDOWN", "1s")]);
+    let fixture = Fixture::start_under(Limits::default(), clerk, &settings, &clock).await;
     let faults = [
         Fault::Down,
         Fault::Garbage,
@@ -261,7 +264,8 @@ async fn fetches_that_fail_while_requests_wait_panic_nowhere() {
         Fault::WrongContent,
     ];
     for fault in faults {
-        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        // Past the cooldown.
+        clock.step(2);
         let slow = Faults {
             slow_milliseconds: 200,
             ..Faults::always(fault)
