@@ -6,7 +6,15 @@ mod database;
 mod instances;
 mod metrics;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use thiserror::Error;
 use tokio::{task::JoinHandle, time::timeout};
@@ -33,14 +41,6 @@ use crate::{
 /// gRPC calls that are worked on at once; a further one is answered `RESOURCE_EXHAUSTED`. Those that
 /// wait for Clerk are limited before (`authz::memberships`), so that they never take all of them.
 pub const MAX_CALLS: usize = 8_192;
-/// How long calls in flight have to end after the stop.
-const DRAIN_WITHIN: Duration = Duration::from_secs(10);
-/// How long the first fetch of the keys may hold up the start, so that a service whose keys can be
-/// had is ready with its first answer. Longer, and it starts without: not serving, but reachable.
-const FIRST_KEYS_WITHIN: Duration = Duration::from_millis(1_500);
-
-const GRPC_CONNECTIONS: ListenerLimits = ListenerLimits {
-    max_connections: 8_192,
 
 /// What the service takes on at once. No setting: tests lower it to see what happens there.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +57,16 @@ impl Default for Limits {
     }
 }
 
+/// How long calls in flight have to end after the stop.
+const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+/// How long the first fetch of the keys may hold up the start, so that a service whose keys can be
+/// had is ready with its first answer. Longer, and it starts without: not serving, but reachable.
+const FIRST_KEYS_WITHIN: Duration = Duration::from_millis(1_500);
+
+/// `PRI * HTTP/2.0` and what follows it (RFC 9113, 3.4). Until it is there, HTTP/2 itself has no limit.
+const HTTP2_PREFACE_BYTES: usize = 24;
+const GRPC_CONNECTIONS: ListenerLimits = ListenerLimits {
+    max_connections: 8_192,
     opening_bytes: HTTP2_PREFACE_BYTES,
     opening_within: Duration::from_secs(10),
     max_age: None,
@@ -81,8 +91,6 @@ pub enum StartError {
     #[error("CLERK_AUTHZ_DATABASE_URL is {address:?}; {source}")]
     Database {
         /// Its value, without the password.
-/// `PRI * HTTP/2.0` and what follows it (RFC 9113, 3.4). Until it is there, HTTP/2 itself has no limit.
-const HTTP2_PREFACE_BYTES: usize = 24;
         address: String,
         /// Why not.
         source: StoreError,
@@ -120,6 +128,7 @@ pub struct Running {
     http_addr: SocketAddr,
     verifier: Arc<Verifier>,
     health: Arc<HealthReport>,
+    refused_reloads: Arc<AtomicU64>,
     /// Tells health checks and the doors that the end is near.
     draining: CancellationToken,
     doors: Vec<JoinHandle<()>>,
@@ -166,7 +175,7 @@ impl Asker {
             TokenCache::new(0),
             settings.clock_skew,
         ));
-        first_keys(&verifier, &clock).await;
+        first_keys(&verifier.instances(), &clock).await;
         Ok(Self {
             checker: Arc::new(Checker::new(verifier, memberships(settings), clock)),
             stop,
@@ -184,15 +193,6 @@ impl Asker {
 
 /// Starts the service. It answers when this returns; whether it is ready is for health checks.
 pub async fn start(settings: &Settings, clock: Clock) -> Result<Running, StartError> {
-    keys::self_test()?;
-    let stop = CancellationToken::new();
-    let draining = CancellationToken::new();
-    let tasks = TaskTracker::new();
-
-    let store = database::open(settings).await?;
-    let snapshots = database::snapshots(settings, store.as_ref());
-    let mut set = InstanceSet::new(
-        settings,
     start_under(Limits::default(), settings, clock).await
 }
 
@@ -202,6 +202,15 @@ pub async fn start_under(
     settings: &Settings,
     clock: Clock,
 ) -> Result<Running, StartError> {
+    keys::self_test()?;
+    let stop = CancellationToken::new();
+    let draining = CancellationToken::new();
+    let tasks = TaskTracker::new();
+
+    let store = database::open(settings).await?;
+    let snapshots = database::snapshots(settings, store.as_ref());
+    let mut set = InstanceSet::new(
+        settings,
         snapshots,
         Arc::clone(&clock),
         stop.clone(),
@@ -232,11 +241,13 @@ pub async fn start_under(
     let grpc_addr = bound(&grpc_listener, settings.grpc_addr);
     let http_addr = bound(&http_listener, settings.http_addr);
 
-    first_keys(&verifier, &clock).await;
+    first_keys(&verifier.instances(), &clock).await;
     health.start().await;
     tasks.spawn(grpc::report_health(Arc::clone(&health), stop.clone()));
+    let refused_reloads = Arc::new(AtomicU64::new(0));
     if let Some(file) = settings.instances_file.clone() {
-        tasks.spawn(set.reload_on_change(file, Arc::clone(&verifier)));
+        let refused = Arc::clone(&refused_reloads);
+        tasks.spawn(set.reload_on_change(file, Arc::clone(&verifier), refused));
     }
 
     let checker = Arc::new(Checker::new(
@@ -276,6 +287,7 @@ pub async fn start_under(
         http_addr,
         verifier,
         health,
+        refused_reloads,
         draining,
         doors,
         stop,
@@ -299,8 +311,7 @@ async fn listen(
 }
 
 /// Waits until every instance has keys, but not for long.
-async fn first_keys(verifier: &Verifier, clock: &Clock) {
-    let instances: Arc<Instances> = verifier.instances();
+async fn first_keys(instances: &Instances, clock: &Clock) {
     let all = async {
         for instance in instances.all() {
             let mut changes = instance.keyring.changes();
@@ -308,7 +319,7 @@ async fn first_keys(verifier: &Verifier, clock: &Clock) {
         }
     };
     if timeout(FIRST_KEYS_WITHIN, all).await.is_err() {
-        warn!("starting without all keys: not serving until they are there");
+        warn!("going on without all keys: tokens cannot be told until they are there");
     }
 }
 
@@ -331,6 +342,11 @@ impl Running {
     /// What health checks are told.
     pub fn health(&self) -> &Arc<HealthReport> {
         &self.health
+    }
+
+    /// How often the instances' file was found wrong since the start, each fault counted once.
+    pub fn refused_reloads(&self) -> u64 {
+        self.refused_reloads.load(Ordering::Relaxed)
     }
 
     /// Stops accepting, finishes what is in flight within ten seconds, and ends.
