@@ -1,8 +1,15 @@
 //! The instances of the settings, each with its running keyring; replaced by reload.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use tokio::time::sleep;
+use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
@@ -13,7 +20,8 @@ use crate::{
     settings::{self, InstanceSettings, KeySource, KeysSettings, Problem, Problems, Settings},
 };
 
-/// How often the instances' file is looked at.
+/// How often the instances' file, and the secret keys' files that it names, are read. A thousand
+/// instances take a few milliseconds.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Makes instances from settings. One that did not change stays the very same, with its keys and
@@ -240,36 +248,61 @@ impl InstanceSet {
         }
     }
 
-    /// Looks at the file until the stop, and applies it when it has changed. A file that is wrong
-    /// changes nothing.
-    pub(super) async fn reload_on_change(mut self, file: PathBuf, verifier: Arc<Verifier>) {
-        // Not read yet: what changed since the start is not missed, and what did not changes nothing.
-        let mut last = None;
+    /// Whether nothing differs, secrets included.
+    fn is(&self, wanted: &[InstanceSettings]) -> bool {
+        let members = &self.members;
+        members.len() == wanted.len()
+            && members
+                .iter()
+                .zip(wanted)
+                .all(|(member, wanted)| member.settings.same_as(wanted))
+    }
+
+    /// Reads the file until the stop, and applies it when what it says has changed, be it a secret in
+    /// a file that it names. What is wrong changes nothing, is said once, and is counted in `refused`.
+    pub(super) async fn reload_on_change(
+        mut self,
+        file: PathBuf,
+        verifier: Arc<Verifier>,
+        refused: Arc<AtomicU64>,
+    ) {
+        let mut said = None;
         loop {
             tokio::select! {
                 () = sleep(LOOK_INTERVAL) => {}
                 () = self.stop.cancelled() => return,
             }
-            let Ok(now) = tokio::fs::read(&file).await else {
-                continue;
+            let read = {
+                let file = file.clone();
+                spawn_blocking(move || settings::load_instances(&file)).await
             };
-            if last.as_ref() == Some(&now) {
-                continue;
-            }
-            last = Some(now);
-            let applied = match settings::load_instances(&file) {
-                Ok(wanted) => self.apply(&wanted).await,
-                Err(problems) => Err(problems),
+            let applied = match read {
+                Ok(Ok(wanted)) if self.is(&wanted) => {
+                    said = None;
+                    continue;
+                }
+                Ok(Ok(wanted)) => self.apply(&wanted).await,
+                Ok(Err(problems)) => Err(problems),
+                // The runtime ends.
+                Err(_) => return,
             };
             match applied {
                 Ok(instances) => {
+                    // One that was replaced for its new secret goes on with keys.
+                    super::first_keys(&instances, &self.clock).await;
                     verifier.set_instances(instances);
+                    said = None;
                     info!(file = %file.display(), "instances reloaded");
                 }
-                Err(problems) => error!(
-                    file = %file.display(), %problems,
-                    "the instances' file is wrong; the instances stay as they were"
-                ),
+                Err(problems) if said.as_ref() != Some(&problems) => {
+                    error!(
+                        file = %file.display(), %problems,
+                        "the instances' file is wrong; the instances stay as they were"
+                    );
+                    refused.fetch_add(1, Ordering::Relaxed);
+                    said = Some(problems);
+                }
+                Err(_) => {}
             }
         }
     }

@@ -699,6 +699,37 @@ fn what_kubernetes_says_of_a_service_is_no_setting() {
     }
 }
 
+/// Who puts an example's variables beside the service's, in one file for both, must not keep the
+/// service from starting.
+#[test]
+fn the_examples_own_variables_are_not_refused() {
+    for (file, text) in [
+        ("README.md", include_str!("../../examples/README.md")),
+        ("verify.py", include_str!("../../examples/python/verify.py")),
+        ("app.py", include_str!("../../examples/python/app.py")),
+        ("app.mjs", include_str!("../../examples/node/app.mjs")),
+        (
+            "clerk-authz.mjs",
+            include_str!("../../examples/node/clerk-authz.mjs"),
+        ),
+        ("main.go", include_str!("../../examples/go/main.go")),
+        (
+            "App.java",
+            include_str!("../../examples/java/src/main/java/example/App.java"),
+        ),
+        ("guide.rs", include_str!("../cli/dev/guide.rs")),
+    ] {
+        for (at, _) in text.match_indices("CLERK_AUTHZ_") {
+            let is_of_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+            let name: String = text[at..].chars().take_while(|&c| is_of_name(c)).collect();
+            assert!(
+                VARIABLES.iter().any(|variable| variable.name == name),
+                "{file} names {name}, which is no setting; call it AUTHZ_…"
+            );
+        }
+    }
+}
+
 /// docs/settings.md and the table in variables.rs are one list.
 #[test]
 fn the_document_has_every_setting_with_its_flag_and_default() {

@@ -18,8 +18,13 @@ use super::{stats::CallStats, status};
 /// The longest time that a call may take, whatever the client allows.
 const MAX_CALL_TIME: Duration = Duration::from_secs(10);
 
-/// Turns calls away with `RESOURCE_EXHAUSTED` when more than `max_calls` are worked on, and ends
-/// one at the client's deadline or after [`MAX_CALL_TIME`] with `DEADLINE_EXCEEDED`.
+/// Calls that are always taken up, and that no other waits for: a service that is busy is not to be
+/// restarted or taken out for it.
+const HEALTH: &str = "/grpc.health.v1.Health/";
+
+/// Turns calls away with `RESOURCE_EXHAUSTED` when more than `max_calls` are worked on, health
+/// checks aside, and ends one at the client's deadline or after [`MAX_CALL_TIME`] with
+/// `DEADLINE_EXCEEDED`.
 #[derive(Clone)]
 pub(super) struct LimitLayer {
     max_calls: u64,
@@ -65,8 +70,11 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Call<S::Future> {
-        let in_flight = InFlight::start(&self.limits.stats);
-        if in_flight.count > self.limits.max_calls {
+        let is_health = request.uri().path().starts_with(HEALTH);
+        let in_flight = (!is_health).then(|| InFlight::start(&self.limits.stats));
+        if let Some(in_flight) = &in_flight
+            && in_flight.count > self.limits.max_calls
+        {
             self.limits.stats.count_shed();
             return Call::Shed;
         }
@@ -139,7 +147,7 @@ pin_project! {
             call: F,
             allowed: Duration,
             sleep: Option<Pin<Box<Sleep>>>,
-            _in_flight: InFlight,
+            _in_flight: Option<InFlight>,
         },
     }
 }
