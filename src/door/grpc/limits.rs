@@ -9,7 +9,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
@@ -17,6 +17,10 @@ use super::{stats::CallStats, status};
 
 /// The longest time that a call may take, whatever the client allows.
 const MAX_CALL_TIME: Duration = Duration::from_secs(10);
+
+/// tonic ends a call at the client's deadline too, but as `CANCELLED`, and its timer starts before
+/// ours: ours ends so much earlier.
+const TONIC_MARGIN: Duration = Duration::from_millis(10);
 
 /// Calls that are always taken up, and that no other waits for: a service that is busy is not to be
 /// restarted or taken out for it.
@@ -78,10 +82,16 @@ where
             self.limits.stats.count_shed();
             return Call::Shed;
         }
-        let allowed = deadline(request.headers()).map_or(MAX_CALL_TIME, |d| d.min(MAX_CALL_TIME));
+        let allowed = match deadline(request.headers()) {
+            Some(deadline) if deadline <= MAX_CALL_TIME => {
+                deadline - TONIC_MARGIN.min(deadline / 10)
+            }
+            Some(_) | None => MAX_CALL_TIME,
+        };
+        let ends_at = Instant::now() + allowed;
         Call::Worked {
             call: self.inner.call(request),
-            allowed,
+            ends_at,
             sleep: None,
             _in_flight: in_flight,
         }
@@ -145,7 +155,7 @@ pin_project! {
         Worked {
             #[pin]
             call: F,
-            allowed: Duration,
+            ends_at: Instant,
             sleep: Option<Pin<Box<Sleep>>>,
             _in_flight: Option<InFlight>,
         },
@@ -163,7 +173,7 @@ where
             CallProjection::Shed => Poll::Ready(Ok(status::overloaded().into_http())),
             CallProjection::Worked {
                 call,
-                allowed,
+                ends_at,
                 sleep: timer,
                 ..
             } => {
@@ -172,7 +182,7 @@ where
                 }
                 ready!(
                     timer
-                        .get_or_insert_with(|| Box::pin(sleep(*allowed)))
+                        .get_or_insert_with(|| Box::pin(sleep_until(*ends_at)))
                         .as_mut()
                         .poll(cx)
                 );
