@@ -12,9 +12,12 @@ need() { # TOOL, what it is for, how to get it
   return 1
 }
 
+# macOS has no sha256sum; both print the same.
+sum() { if command -v sha256sum >/dev/null 2>&1; then sha256sum; else shasum -a 256; fi; }
+
 # A folder is up to date when its mark holds the hash of what it was installed from.
-fresh() { [ -f "$1" ] && [ "$(cat "$1")" = "$(cat "${@:2}" | sha256sum)" ]; }
-mark() { cat "${@:2}" | sha256sum > "$1"; }
+fresh() { [ -f "$1" ] && [ "$(cat "$1")" = "$(cat "${@:2}" | sum)" ]; }
+mark() { cat "${@:2}" | sum > "$1"; }
 
 if need cargo "building" "https://rustup.rs"; then
   echo "setup: Rust dependencies"
@@ -55,7 +58,11 @@ if need npm "the SDK to compare with, proto lint, the Node example" "https://nod
 fi
 
 if need go "the Go example" "https://go.dev/dl"; then
-  if ! fresh examples/go/gen/.generated examples/go/go.sum proto/clerkauthz/v1/*.proto; then
+  sources=(examples/go/go.sum examples/go/main.go proto/clerkauthz/v1/*.proto)
+  if [ ! -x .venv/bin/python ]; then
+    echo "setup: the Go example is left out: its stubs are made by the protobuf compiler in .venv, which takes python3"
+    missing+=("the Go example")
+  elif ! fresh examples/go/gen/.generated "${sources[@]}"; then
     echo "setup: Go plugins into .tools/go, Go stubs into examples/go/gen"
     mkdir -p .tools/go
     (cd examples/go && GOBIN="$PWD/../../.tools/go" GOFLAGS=-mod=readonly go install \
@@ -72,15 +79,16 @@ if need go "the Go example" "https://go.dev/dl"; then
       --go-grpc_out=examples/go/gen --go-grpc_opt=module=example.com/clerk-authz-example/gen \
       "${options[@]}" proto/clerkauthz/v1/*.proto
     (cd examples/go && go build -o ../../.tools/go/example .)
-    mark examples/go/gen/.generated examples/go/go.sum proto/clerkauthz/v1/*.proto
+    mark examples/go/gen/.generated "${sources[@]}"
   fi
 fi
 
 if need mvn "the Java example" "https://maven.apache.org, with a JDK 17 or later"; then
-  if ! fresh examples/java/target/.built examples/java/pom.xml proto/clerkauthz/v1/*.proto; then
+  sources=(examples/java/pom.xml examples/java/src/main/java/example/*.java proto/clerkauthz/v1/*.proto)
+  if ! fresh examples/java/target/.built "${sources[@]}"; then
     echo "setup: the Java example into examples/java/target"
     (cd examples/java && mvn --quiet --batch-mode -DskipTests package)
-    mark examples/java/target/.built examples/java/pom.xml proto/clerkauthz/v1/*.proto
+    mark examples/java/target/.built "${sources[@]}"
   fi
 fi
 

@@ -46,6 +46,9 @@ pub use self::webhooks::{
 pub use self::world::{InstanceSeed, InvalidWorld, Member, OrganizationSeed, UserSeed, World};
 use crate::identity::{Environment, Issuer, PublishableKey, Timestamp};
 
+/// What every secret key here starts with, and none of Clerk's.
+pub const SECRET_KEY_PREFIX: &str = "sk_test_emulator";
+
 /// Says what time it is.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
@@ -235,7 +238,7 @@ impl Instance {
 
     /// Its secret key. Opens nothing but this emulator.
     pub fn secret_key(&self) -> String {
-        format!("sk_test_emulator{}", self.seed.name)
+        format!("{SECRET_KEY_PREFIX}{}", self.seed.name)
     }
 
     /// The public key that signs now, as PEM.

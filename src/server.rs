@@ -3,17 +3,26 @@
 //! Called by `cli` and by tests. The only place that knows every room; it holds no rule.
 
 mod database;
+mod inboxes;
 mod instances;
 mod metrics;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use thiserror::Error;
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
-use self::instances::InstanceSet;
+use self::{inboxes::InboxSet, instances::InstanceSet};
 use crate::{
     authz::{Checker, Instances, MembershipSettings, TokenCache, Verifier},
     door::{
@@ -33,20 +42,40 @@ use crate::{
 /// gRPC calls that are worked on at once; a further one is answered `RESOURCE_EXHAUSTED`. Those that
 /// wait for Clerk are limited before (`authz::memberships`), so that they never take all of them.
 pub const MAX_CALLS: usize = 8_192;
+
+/// What the service takes on at once. No setting: tests lower it to see what happens there.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// [`MAX_CALLS`].
+    pub max_calls: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_calls: MAX_CALLS,
+        }
+    }
+}
+
 /// How long calls in flight have to end after the stop.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 /// How long the first fetch of the keys may hold up the start, so that a service whose keys can be
 /// had is ready with its first answer. Longer, and it starts without: not serving, but reachable.
 const FIRST_KEYS_WITHIN: Duration = Duration::from_millis(1_500);
 
+/// `PRI * HTTP/2.0` and what follows it (RFC 9113, 3.4). Until it is there, HTTP/2 itself has no limit.
+const HTTP2_PREFACE_BYTES: usize = 24;
 const GRPC_CONNECTIONS: ListenerLimits = ListenerLimits {
     max_connections: 8_192,
-    first_byte_within: Duration::from_secs(10),
+    opening_bytes: HTTP2_PREFACE_BYTES,
+    opening_within: Duration::from_secs(10),
     max_age: None,
 };
 const HTTP_CONNECTIONS: ListenerLimits = ListenerLimits {
     max_connections: 256,
-    first_byte_within: Duration::from_secs(5),
+    opening_bytes: 1,
+    opening_within: Duration::from_secs(5),
     max_age: Some(Duration::from_secs(120)),
 };
 
@@ -100,6 +129,7 @@ pub struct Running {
     http_addr: SocketAddr,
     verifier: Arc<Verifier>,
     health: Arc<HealthReport>,
+    refused_reloads: Arc<AtomicU64>,
     /// Tells health checks and the doors that the end is near.
     draining: CancellationToken,
     doors: Vec<JoinHandle<()>>,
@@ -146,7 +176,7 @@ impl Asker {
             TokenCache::new(0),
             settings.clock_skew,
         ));
-        first_keys(&verifier, &clock).await;
+        first_keys(&verifier.instances(), &clock).await;
         Ok(Self {
             checker: Arc::new(Checker::new(verifier, memberships(settings), clock)),
             stop,
@@ -164,6 +194,15 @@ impl Asker {
 
 /// Starts the service. It answers when this returns; whether it is ready is for health checks.
 pub async fn start(settings: &Settings, clock: Clock) -> Result<Running, StartError> {
+    start_under(Limits::default(), settings, clock).await
+}
+
+/// As [`start`], under other limits.
+pub async fn start_under(
+    limits: Limits,
+    settings: &Settings,
+    clock: Clock,
+) -> Result<Running, StartError> {
     keys::self_test()?;
     let stop = CancellationToken::new();
     let draining = CancellationToken::new();
@@ -182,7 +221,11 @@ pub async fn start(settings: &Settings, clock: Clock) -> Result<Running, StartEr
         .as_ref()
         .map(|store| database::inboxes(settings, store, Arc::clone(&clock)));
     if let Some(inboxes) = &inboxes {
-        set = set.with_inboxes(Arc::clone(inboxes));
+        set = set.with_inboxes(InboxSet::new(
+            Arc::clone(inboxes),
+            stop.clone(),
+            tasks.clone(),
+        ));
     }
     let instances = set.apply(&settings.instances).await?;
     let cache = TokenCache::new(settings.cache_bytes);
@@ -209,15 +252,17 @@ pub async fn start(settings: &Settings, clock: Clock) -> Result<Running, StartEr
     let grpc_addr = bound(&grpc_listener, settings.grpc_addr);
     let http_addr = bound(&http_listener, settings.http_addr);
 
-    first_keys(&verifier, &clock).await;
+    first_keys(&verifier.instances(), &clock).await;
     health.start().await;
     tasks.spawn(grpc::report_health(Arc::clone(&health), stop.clone()));
     if let Some(inboxes) = &inboxes {
         tasks.spawn(Arc::clone(inboxes).listen(stop.clone()));
         tasks.spawn(Arc::clone(inboxes).keep_up(stop.clone()));
     }
+    let refused_reloads = Arc::new(AtomicU64::new(0));
     if let Some(file) = settings.instances_file.clone() {
-        tasks.spawn(set.reload_on_change(file, Arc::clone(&verifier)));
+        let refused = Arc::clone(&refused_reloads);
+        tasks.spawn(set.reload_on_change(file, Arc::clone(&verifier), refused));
     }
 
     let checker = Arc::new(Checker::new(
@@ -238,7 +283,8 @@ pub async fn start(settings: &Settings, clock: Clock) -> Result<Running, StartEr
             let (health, draining) = (Arc::clone(&health), draining.clone());
             async move {
                 let stop = draining.cancelled_owned();
-                if let Err(error) = grpc::serve(grpc_listener, door, health, MAX_CALLS, stop).await
+                let max_calls = limits.max_calls;
+                if let Err(error) = grpc::serve(grpc_listener, door, health, max_calls, stop).await
                 {
                     error!(%error, "the gRPC door ended");
                 }
@@ -262,6 +308,7 @@ pub async fn start(settings: &Settings, clock: Clock) -> Result<Running, StartEr
         http_addr,
         verifier,
         health,
+        refused_reloads,
         draining,
         doors,
         stop,
@@ -285,8 +332,7 @@ async fn listen(
 }
 
 /// Waits until every instance has keys, but not for long.
-async fn first_keys(verifier: &Verifier, clock: &Clock) {
-    let instances: Arc<Instances> = verifier.instances();
+async fn first_keys(instances: &Instances, clock: &Clock) {
     let all = async {
         for instance in instances.all() {
             let mut changes = instance.keyring.changes();
@@ -294,7 +340,7 @@ async fn first_keys(verifier: &Verifier, clock: &Clock) {
         }
     };
     if timeout(FIRST_KEYS_WITHIN, all).await.is_err() {
-        warn!("starting without all keys: not serving until they are there");
+        warn!("going on without all keys: tokens cannot be told until they are there");
     }
 }
 
@@ -317,6 +363,11 @@ impl Running {
     /// What health checks are told.
     pub fn health(&self) -> &Arc<HealthReport> {
         &self.health
+    }
+
+    /// How often the instances' file was found wrong since the start, each fault counted once.
+    pub fn refused_reloads(&self) -> u64 {
+        self.refused_reloads.load(Ordering::Relaxed)
     }
 
     /// Stops accepting, finishes what is in flight within ten seconds, and ends.

@@ -114,16 +114,22 @@ pub struct InstanceSettings {
 impl InstanceSettings {
     /// Whether nothing differs, secrets included.
     pub fn same_as(&self, other: &Self) -> bool {
+        self.same_keys(other)
+            && self.same_api(other)
+            && self.publishable_key == other.publishable_key
+            && self.authorized_parties == other.authorized_parties
+            && self.audiences == other.audiences
+            && self.same_webhooks(other)
+    }
+
+    /// Whether it is the same instance with keys from the same place, secrets included.
+    pub fn same_keys(&self, other: &Self) -> bool {
         let secret = |secret: &Option<SecretString>| {
             secret
                 .as_ref()
                 .map(|secret| secret.expose_secret().to_owned())
         };
-        let exposed = |secrets: &[SecretString]| {
-            let all = secrets.iter().map(|it| it.expose_secret().to_owned());
-            all.collect::<Vec<_>>()
-        };
-        let same_keys = match (&self.keys, &other.keys) {
+        let from_same_place = match (&self.keys, &other.keys) {
             (KeySource::Pinned(a), KeySource::Pinned(b)) => a == b,
             (
                 KeySource::Jwks {
@@ -138,7 +144,12 @@ impl InstanceSettings {
             (KeySource::Pinned(_), KeySource::Jwks { .. })
             | (KeySource::Jwks { .. }, KeySource::Pinned(_)) => false,
         };
-        let same_api = match (&self.api, &other.api) {
+        from_same_place && self.name == other.name && self.issuer == other.issuer
+    }
+
+    /// Whether it is the same instance with the same Backend API, secrets included.
+    pub fn same_api(&self, other: &Self) -> bool {
+        let asked_alike = match (&self.api, &other.api) {
             (Some(a), Some(b)) => {
                 a.url == b.url
                     && a.budget == b.budget
@@ -147,14 +158,17 @@ impl InstanceSettings {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        same_keys
-            && same_api
-            && self.name == other.name
-            && self.issuer == other.issuer
-            && self.publishable_key == other.publishable_key
-            && self.authorized_parties == other.authorized_parties
-            && self.audiences == other.audiences
-            && exposed(&self.webhook_secrets) == exposed(&other.webhook_secrets)
+        asked_alike && self.name == other.name && self.issuer == other.issuer
+    }
+
+    /// Whether it is the same instance with the same webhook secrets.
+    pub fn same_webhooks(&self, other: &Self) -> bool {
+        let exposed = |settings: &Self| {
+            let secrets = settings.webhook_secrets.iter();
+            let secrets = secrets.map(|secret| secret.expose_secret().to_owned());
+            secrets.collect::<Vec<_>>()
+        };
+        self.name == other.name && exposed(self) == exposed(other)
     }
 }
 

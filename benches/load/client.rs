@@ -61,12 +61,19 @@ impl Client {
 
     /// The gRPC status.
     pub(crate) async fn call(&self, path: &str, frame: Bytes) -> String {
+        self.call_within(path, frame, None).await
+    }
+
+    /// The gRPC status of a call that says how long it waits.
+    async fn call_within(&self, path: &str, frame: Bytes, patience: Option<Duration>) -> String {
         let mut send = self.send.clone().ready().await.expect("open");
-        let request = http::Request::post(format!("http://{}{path}", self.addr))
+        let mut request = http::Request::post(format!("http://{}{path}", self.addr))
             .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .body(())
-            .expect("a request");
+            .header("te", "trailers");
+        if let Some(patience) = patience {
+            request = request.header("grpc-timeout", format!("{}m", patience.as_millis()));
+        }
+        let request = request.body(()).expect("a request");
         let (response, mut body) = send.send_request(request, false).expect("sent");
         body.send_data(frame, true).expect("sent");
         let response = response.await.expect("answered");
@@ -153,18 +160,26 @@ fn split(mut frames: Bytes) -> Vec<Bytes> {
     split
 }
 
+/// The last rate that a flood said, in calls per second; none is nought.
+pub(crate) fn last_rate(said: &[u8]) -> f64 {
+    let said = String::from_utf8_lossy(said);
+    said.lines()
+        .last()
+        .map_or(0.0, |rate| rate.parse().expect("a number"))
+}
+
 /// Ten calls a millisecond that are refused or answered, until this process is ended; says its rate
-/// now and then. `FLOOD_EACH_MILLISECOND` says another number than ten.
+/// now and then.
 pub(crate) async fn flood(addr: SocketAddr, path: &str, file: &str) {
+    const EACH_MILLISECOND: usize = 10;
     let frames = split(std::fs::read(file).expect("frames").into());
-    let each = std::env::var("FLOOD_EACH_MILLISECOND").map_or(10, |n| n.parse().expect("a number"));
     let client = Client::connect(addr).await;
     let mut tick = tokio::time::interval(Duration::from_millis(1));
     let (start, mut sent) = (Instant::now(), 0_usize);
     // Bounded, should nobody end it.
     while sent < 1_000_000 {
         tick.tick().await;
-        let some = &frames[sent % (frames.len() - each)..][..each];
+        let some = &frames[sent % (frames.len() - EACH_MILLISECOND)..][..EACH_MILLISECOND];
         let calls = some.iter().map(|frame| client.call(path, frame.clone()));
         let statuses = futures_util::future::join_all(calls).await;
         assert!(
@@ -173,10 +188,49 @@ pub(crate) async fn flood(addr: SocketAddr, path: &str, file: &str) {
                 .all(|status| status != "0" || path != VERIFY),
             "{statuses:?}"
         );
-        sent += each;
+        sent += EACH_MILLISECOND;
         if sent.is_multiple_of(1_000) {
-            let rate = sent as f64 / start.elapsed().as_secs_f64();
-            let _ = writeln!(io::stdout(), "{rate:.0}");
+            say_rate(sent, start);
         }
     }
+}
+
+/// How long a call of a storm waits for its answer.
+const STORM_PATIENCE: Duration = Duration::from_secs(1);
+/// Calls of a storm that are open at once; one more is not sent.
+const STORM_OPEN: usize = 2_000;
+/// Connections of a storm: a server bounds the calls of each.
+const STORM_CONNECTIONS: usize = 10;
+
+/// A call a millisecond, whether those before it are answered or not, until this process is ended;
+/// says now and then how many a second were answered.
+pub(crate) async fn storm(addr: SocketAddr, path: &str, file: &str) {
+    let frames = split(std::fs::read(file).expect("frames").into());
+    let clients = (0..STORM_CONNECTIONS).map(|_| Client::connect(addr));
+    let clients = futures_util::future::join_all(clients).await;
+    let mut tick = tokio::time::interval(Duration::from_millis(1));
+    let mut open = FuturesUnordered::new();
+    let (start, mut sent, mut answered) = (Instant::now(), 0_usize, 0_usize);
+    // Bounded, should nobody end it.
+    while answered < 1_000_000 {
+        tokio::select! {
+            _ = tick.tick(), if open.len() < STORM_OPEN => {
+                let (client, frame) = (&clients[sent % clients.len()], &frames[sent % frames.len()]);
+                open.push(client.call_within(path, frame.clone(), Some(STORM_PATIENCE)));
+                sent += 1;
+            }
+            Some(status) = open.next() => {
+                assert_ne!(status, "0", "Clerk answers");
+                answered += 1;
+                if answered.is_multiple_of(100) {
+                    say_rate(answered, start);
+                }
+            }
+        }
+    }
+}
+
+fn say_rate(calls: usize, since: Instant) {
+    let rate = calls as f64 / since.elapsed().as_secs_f64();
+    let _ = writeln!(io::stdout(), "{rate:.0}");
 }

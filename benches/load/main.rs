@@ -41,6 +41,11 @@ fn main() {
             argument(3),
             argument(4),
         )),
+        "storm" => on_one_thread(client::storm(
+            argument(2).parse().expect("an address"),
+            argument(3),
+            argument(4),
+        )),
         // `cargo test --benches` must not start a measurement.
         _ if arguments.iter().any(|argument| argument == "--bench") => on_one_thread(measure()),
         _ => {}

@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     Bench, ROUNDS,
-    client::{BATCH, Client, VERIFY, about, body_file, framed, h2load},
+    client::{BATCH, Client, VERIFY, about, body_file, framed, h2load, last_rate},
     empty::{EMPTY, SIZED},
     process::Server,
     table::{Row, median, percentile, say},
@@ -236,16 +236,15 @@ async fn flood(bench: &Bench, client: &Client, frame: &Bytes) -> Row {
     let mut flooded = latencies(client, frame, 2_000).await;
     flood.kill().expect("ended");
     let said = flood.wait_with_output().expect("its rate").stdout;
-    let rate = String::from_utf8_lossy(&said);
-    let rate = rate.lines().last().unwrap_or("unknown");
+    let rate = last_rate(&said);
     let (quiet, flooded) = (percentile(&mut quiet, 0.99), percentile(&mut flooded, 0.99));
     Row {
         figure: "p99 of good calls beside 10,000 junk-kid calls a second",
         measured: format!(
-            "{:.2}× ({flooded:.0} µs against {quiet:.0} µs, {rate} junk calls/s)",
+            "{:.2}× ({flooded:.0} µs against {quiet:.0} µs, {rate:.0} junk calls/s)",
             flooded / quiet
         ),
-        target: "≤ 1.5×".into(),
-        reached: flooded / quiet <= 1.5,
+        target: "≤ 1.5×, at 9,900 junk calls/s or more".into(),
+        reached: flooded / quiet <= 1.5 && rate >= 9_900.0,
     }
 }

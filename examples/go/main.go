@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -51,18 +52,56 @@ type cannotTell struct {
 
 func (c cannotTell) Error() string { return c.reason }
 
-func verify(ctx context.Context, client clerkauthzv1.AuthzServiceClient, header http.Header) (*clerkauthzv1.Session, error) {
+// forbidden: the token is good, and its user may not; the decision is found in the service's log.
+type forbidden struct{ reason, decisionID string }
+
+func (f forbidden) Error() string { return f.reason }
+
+// authz asks the service about the headers of requests. One for the whole process.
+type authz struct {
+	client clerkauthzv1.AuthzServiceClient
+}
+
+// credentials are the values as they were received, all of them.
+func credentials(header http.Header) *clerkauthzv1.HttpCredentials {
+	return &clerkauthzv1.HttpCredentials{
+		Authorization: header.Values("Authorization"),
+		Cookie:        header.Values("Cookie"),
+	}
+}
+
+// verify returns the session.
+func (a authz) verify(ctx context.Context, header http.Header) (*clerkauthzv1.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
-	answer, err := client.VerifySession(ctx, &clerkauthzv1.VerifySessionRequest{
-		Credential: &clerkauthzv1.VerifySessionRequest_Http{Http: &clerkauthzv1.HttpCredentials{
-			Authorization: header.Values("Authorization"),
-			Cookie:        header.Values("Cookie"),
-		}},
+	answer, err := a.client.VerifySession(ctx, &clerkauthzv1.VerifySessionRequest{
+		Credential: &clerkauthzv1.VerifySessionRequest_Http{Http: credentials(header)},
 	})
-	if err == nil {
-		return answer.GetSession(), nil
+	if err != nil {
+		return nil, failure(err)
 	}
+	return answer.GetSession(), nil
+}
+
+// require passes only if the caller may; asked is everything but the subject.
+func (a authz) require(ctx context.Context, header http.Header, asked *clerkauthzv1.CheckOrgPermissionRequest) (*clerkauthzv1.CheckOrgPermissionResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	asked.Subject = &clerkauthzv1.CheckOrgPermissionRequest_Http{Http: credentials(header)}
+	answer, err := a.client.CheckOrgPermission(ctx, asked)
+	if err != nil {
+		return nil, failure(err)
+	}
+	// A "no" about a permission is an answer: forget to look, and everybody is let in.
+	if !answer.GetAllowed() {
+		reason := strings.TrimPrefix(answer.GetReason().String(), "REASON_")
+		return nil, forbidden{reason, answer.GetDecisionId()}
+	}
+	return answer, nil
+}
+
+// failure says what an error means: denied, or cannotTell.
+func failure(err error) error {
 	known := status.Convert(err)
 	reason, retryAfter := "", time.Second
 	for _, detail := range known.Details() {
@@ -74,13 +113,36 @@ func verify(ctx context.Context, client clerkauthzv1.AuthzServiceClient, header 
 		}
 	}
 	if known.Code() == codes.Unauthenticated {
-		return nil, denied{reason}
+		return denied{reason}
 	}
 	// Everything else, whatever it is, is not a yes.
 	if reason == "" {
 		reason = known.Code().String()
 	}
-	return nil, cannotTell{reason, retryAfter}
+	return cannotTell{reason, retryAfter}
+}
+
+// who am I?
+func (a authz) who(r *http.Request) (int, map[string]string, error) {
+	session, err := a.verify(r.Context(), r.Header)
+	if err != nil {
+		return 0, nil, err
+	}
+	organization := session.GetOrganization()
+	return http.StatusOK, map[string]string{
+		"user_id": session.GetUserId(), "organization": organization.GetId(), "role": organization.GetRole(),
+	}, nil
+}
+
+// makeInvoice makes an invoice, in the organization that is active in the session.
+func (a authz) makeInvoice(r *http.Request) (int, map[string]string, error) {
+	permission := "org:invoices:create"
+	asked := &clerkauthzv1.CheckOrgPermissionRequest{Permission: &permission}
+	decision, err := a.require(r.Context(), r.Header, asked)
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusCreated, map[string]string{"organization": decision.GetOrganizationId()}, nil
 }
 
 func reply(w http.ResponseWriter, code int, body map[string]string) {
@@ -104,21 +166,25 @@ func main() {
 		log.Fatal(err)
 	}
 	defer connection.Close()
-	client := clerkauthzv1.NewAuthzServiceClient(connection)
+	authz := authz{clerkauthzv1.NewAuthzServiceClient(connection)}
 
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		session, err := verify(r.Context(), client, r.Header)
+		handler := authz.who
+		if r.Method == http.MethodPost {
+			handler = authz.makeInvoice
+		}
+		code, body, err := handler(r)
 		var no denied
+		var mayNot forbidden
 		var unknown cannotTell
 		switch {
 		case err == nil:
-			organization := session.GetOrganization()
-			reply(w, http.StatusOK, map[string]string{
-				"user_id": session.GetUserId(), "organization": organization.GetId(), "role": organization.GetRole(),
-			})
+			reply(w, code, body)
 		case errors.As(err, &no):
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			reply(w, http.StatusUnauthorized, map[string]string{"reason": no.reason})
+		case errors.As(err, &mayNot):
+			reply(w, http.StatusForbidden, map[string]string{"reason": mayNot.reason, "decision_id": mayNot.decisionID})
 		case errors.As(err, &unknown):
 			w.Header().Set("Retry-After", strconv.Itoa(int(unknown.retryAfter.Seconds())))
 			reply(w, http.StatusServiceUnavailable, map[string]string{"reason": unknown.reason})

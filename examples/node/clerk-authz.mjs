@@ -81,7 +81,10 @@ export class Authz {
   async require(authorization, cookie, asked) {
     const answer = await this.#call('checkOrgPermission', { http: { authorization, cookie }, ...asked });
     // A "no" about a permission is an answer: forget to look, and everybody is let in.
-    if (answer.allowed !== true) throw new Forbidden(answer.reason.replace(/^REASON_/, ''), answer.decisionId);
+    if (answer.allowed !== true) {
+      // A reason of a newer service comes as its number.
+      throw new Forbidden(String(answer.reason).replace(/^REASON_/, ''), answer.decisionId);
+    }
     return answer;
   }
 

@@ -18,7 +18,8 @@ try:
     from clerkauthz.v1 import reason_pb2
     from google.rpc import error_details_pb2, status_pb2
 except ImportError as error:
-    sys.exit(f"{error}: run `make setup`, then use .venv/bin/python")
+    hint = "make the stubs as said above; in this repository `make setup`, then .venv/bin/python"
+    raise ImportError(f"{error}: {hint}") from error
 
 # A caller that waits longer than this has better things to do than to wait.
 DEADLINE_SECONDS = 0.5
@@ -96,8 +97,7 @@ class Authz:
         )
         # A "no" about a permission is an answer: forget to look, and everybody is let in.
         if not answer.allowed:
-            reason = reason_pb2.Reason.Name(answer.reason).removeprefix("REASON_")
-            raise Forbidden(reason, answer.decision_id)
+            raise Forbidden(name_of(answer.reason), answer.decision_id)
         return answer
 
     def ask(self, request: pb.VerifySessionRequest) -> pb.VerifySessionResponse:
@@ -115,6 +115,12 @@ class Authz:
 
     def close(self):
         self._channel.close()
+
+
+def name_of(reason: int) -> str:
+    """The bare name; the number where the service is newer than the stubs and has another reason."""
+    known = reason_pb2.Reason.DESCRIPTOR.values_by_number.get(reason)
+    return known.name.removeprefix("REASON_") if known else str(reason)
 
 
 def details_of(error: grpc.RpcError) -> tuple[str, int]:

@@ -33,7 +33,8 @@ impl InstanceSerial {
 
 /// One Clerk instance: its rules and its keys, shared with no other.
 pub struct Instance {
-    /// Which one.
+    /// Which one, of those whose memberships are remembered; the same where only other settings than
+    /// those of its Backend API are new.
     pub serial: InstanceSerial,
     /// Under which it is configured.
     pub name: InstanceName,

@@ -196,7 +196,11 @@ fn refused<T>(
             // questions go on, or whoever can choose an id could end them all.
             of_instance: errors.has(is_about_the_instance),
         }),
-        (404, Some(_)) => Ok(None),
+        (404, Some(errors)) if errors.has(|code| code == "resource_not_found") => Ok(None),
+        // Of a path that is not Clerk's, say: whoever is asked about may well be there.
+        (404, Some(_)) => Err(Fault::Unusable(format!(
+            "answered with {cause}, which does not say that there is no such thing"
+        ))),
         (403 | 404, None) => Err(Fault::Unusable(format!(
             "answered with {cause}, which is not Clerk's own"
         ))),

@@ -106,7 +106,13 @@ impl TokenArgs {
             environment.remove("CLERK_SECRET_KEY");
             environment.remove("CLERK_SECRET_KEY_FILE");
         }
-        let settings = Settings::load(&args, &environment)?;
+        let mut settings = Settings::load(&args, &environment)?;
+        if self.offline {
+            // The instances' file names secret keys too.
+            for instance in &mut settings.instances {
+                instance.api = None;
+            }
+        }
         let pinned = settings
             .instances
             .iter()

@@ -29,7 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Args)]
 #[command(
     after_help = "Example: clerk-authz check --user user_2abc --organization acme --permission org:invoices:create\n\
-                  Exit codes: 0 allowed, 1 denied, 2 could not tell"
+                  Exit codes: 0 allowed, 1 denied, 2 could not tell\n\
+                  The decision_id names what was printed, for notes of your own: it is in no log. Those \
+                  of the service's decisions are in the service's log"
 )]
 #[group(id = "subject", required = true, multiple = false, args = ["token", "user"])]
 pub(super) struct Check {
@@ -113,6 +115,7 @@ impl Check {
             Ok(OrgAnswer::OrganizationNotFound) => (DENIED, Reason::OrganizationNotFound, None),
             Err(cannot_tell) => (FAILED, cannot_tell.reason(), None),
         };
+        let decision_id = decision.map(|_| new_decision_id());
         if self.args.json {
             let of = |get: fn(&Decision) -> Option<Timestamp>| {
                 decision.and_then(get).map(|time| time.to_string())
@@ -125,12 +128,15 @@ impl Check {
                 "source": decision.and_then(|decision| decision.source).map(|source| source.name()),
                 "as_of": of(|decision| decision.as_of),
                 "valid_until": of(|decision| decision.valid_until),
-                "decision_id": decision.map(|_| new_decision_id()),
+                "decision_id": decision_id,
                 "steps": report::steps_json(&steps),
             });
             anstream::println!("{answer}");
         } else {
             report::print(code, "allowed", Some(reason), &steps);
+            if let Some(id) = decision_id {
+                anstream::println!("decision_id {id}");
+            }
         }
         Ok(code)
     }

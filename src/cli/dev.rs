@@ -1,19 +1,22 @@
 //! `clerk-authz dev`
 
 mod guide;
+#[cfg(test)]
+mod tests;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 
 use super::{SUCCESS, emulator, serve::set_up_logs, until_signal};
 use crate::{
+    emulator::SECRET_KEY_PREFIX,
     server,
-    settings::{Settings, SettingsArgs, process_environment},
+    settings::{EnvironmentVariables, Settings, SettingsArgs, process_environment},
 };
 
-/// Runs the offline Clerk and the service, and prints what to try. With CLERK_SECRET_KEY set the
-/// service asks the real Clerk instead.
+/// Runs the offline Clerk and the service, and prints what to try. With a CLERK_SECRET_KEY of Clerk's
+/// the service asks the real Clerk instead.
 #[derive(Args)]
 #[command(after_help = "Example: clerk-authz dev\n\
                   Exit codes: 0 stopped, 2 could not start")]
@@ -31,11 +34,7 @@ pub(super) struct Dev {
 impl Dev {
     pub(super) async fn run(mut self) -> anyhow::Result<u8> {
         let mut environment = process_environment();
-        let is_set = |name: &str| environment.get(name).is_some_and(|value| !value.is_empty());
-        let real = is_set("CLERK_SECRET_KEY")
-            || is_set("CLERK_SECRET_KEY_FILE")
-            || self.settings.get("CLERK_SECRET_KEY").is_some();
-        let emulator = if real {
+        let emulator = if is_for_the_real_clerk(&self.settings, &environment) {
             None
         } else {
             let emulator = emulator::start(self.world, self.emulator_addr).await?;
@@ -86,4 +85,17 @@ impl Dev {
         }
         Ok(SUCCESS)
     }
+}
+
+/// Whether a secret key is given that is not the offline Clerk's own, which `dev` says to export: in
+/// that shell it starts once more as it did.
+fn is_for_the_real_clerk(args: &SettingsArgs, environment: &EnvironmentVariables) -> bool {
+    let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
+    let is_emulators = |key: &OsString| {
+        key.to_str()
+            .is_some_and(|key| key.trim().starts_with(SECRET_KEY_PREFIX))
+    };
+    set("CLERK_SECRET_KEY").is_some_and(|key| !is_emulators(key))
+        || set("CLERK_SECRET_KEY_FILE").is_some()
+        || args.get("CLERK_SECRET_KEY").is_some()
 }

@@ -28,8 +28,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct ListenerLimits {
     /// How many may be open; a further one is closed at once.
     pub max_connections: usize,
-    /// How long a connection may stay silent before its first byte; then it is closed.
-    pub first_byte_within: Duration,
+    /// How many bytes a connection must send, and within what time; else it is closed.
+    pub opening_bytes: usize,
+    /// See [`Self::opening_bytes`].
+    pub opening_within: Duration,
     /// How long a connection may live; `None` is without end.
     pub max_age: Option<Duration>,
 }
@@ -107,10 +109,11 @@ impl axum::serve::Listener for GuardedListener {
 #[derive(Debug)]
 pub struct GuardedStream {
     stream: TcpStream,
-    /// When the connection must have sent something, while it has not; then when it ends.
+    /// When the connection must have sent its opening, while it has not; then when it ends.
     deadline: Option<Pin<Box<Sleep>>>,
     ends_at: Option<Instant>,
-    has_read: bool,
+    /// What is left of the opening, in bytes.
+    opening_left: usize,
     /// Whether other tasks had their turn since the last write.
     has_yielded: bool,
     _permit: OwnedSemaphorePermit,
@@ -121,9 +124,9 @@ impl GuardedStream {
         let now = Instant::now();
         Self {
             stream,
-            deadline: Some(Box::pin(sleep_until(now + limits.first_byte_within))),
+            deadline: Some(Box::pin(sleep_until(now + limits.opening_within))),
             ends_at: limits.max_age.map(|age| now + age),
-            has_read: false,
+            opening_left: limits.opening_bytes,
             has_yielded: false,
             _permit: permit,
         }
@@ -138,9 +141,12 @@ impl AsyncRead for GuardedStream {
     ) -> Poll<io::Result<()>> {
         let filled = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if read.is_ready() && !self.has_read && buffer.filled().len() > filled {
-            self.has_read = true;
-            self.deadline = self.ends_at.map(|at| Box::pin(sleep_until(at)));
+        if self.opening_left > 0 {
+            let come = buffer.filled().len().saturating_sub(filled);
+            self.opening_left = self.opening_left.saturating_sub(come);
+            if self.opening_left == 0 {
+                self.deadline = self.ends_at.map(|at| Box::pin(sleep_until(at)));
+            }
         }
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()

@@ -11,7 +11,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, watch},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,11 @@ use crate::identity::{KeyId, Timestamp};
 
 /// When it is worth asking again while there are no keys and no fetch has failed yet.
 const FIRST_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How many may wait at once for a fetch that an unknown `kid` caused; a further one is told at once
+/// that it cannot be told. Anybody can make up a `kid`: while the source is slow those who wait would
+/// otherwise take all the calls that the door works on, and good tokens with them.
+const MAX_WAITING: usize = 1_000;
 
 /// What a `kid` leads to.
 #[derive(Clone, Debug)]
@@ -111,7 +116,8 @@ pub struct KeyringStats {
     pub last_success: Option<Timestamp>,
     /// Fetches by outcome, since the start.
     pub fetches: Vec<(FetchOutcome, u64)>,
-    /// Look-ups of an unknown `kid` that the cooldown kept from fetching.
+    /// Look-ups of an unknown `kid` that the cooldown kept from fetching, or the number of those
+    /// who wait already from waiting.
     pub refused_fetches: u64,
     /// Keys of the current document that are not used.
     pub ignored: Vec<(IgnoredBecause, u64)>,
@@ -143,6 +149,8 @@ struct Refreshed {
     schedule: ArcSwap<Schedule>,
     /// Asks the owner to fetch now. It holds one demand at most: a fetch serves all who wait.
     demand: Notify,
+    /// A permit for each who may wait for a fetch.
+    waiting: Semaphore,
     /// Counts finished fetches.
     fetched: watch::Sender<u64>,
     outcomes: [AtomicU64; FetchOutcome::ALL.len()],
@@ -193,6 +201,7 @@ impl Keyring {
             held: ArcSwapOption::new(held),
             schedule: ArcSwap::from_pointee(Schedule::default()),
             demand: Notify::new(),
+            waiting: Semaphore::new(MAX_WAITING),
             fetched: watch::Sender::new(0),
             outcomes: std::array::from_fn(|_| AtomicU64::new(0)),
             refused: AtomicU64::new(0),
@@ -322,6 +331,12 @@ impl Refreshed {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return self.settled(&key_id, now);
         }
+        let Ok(_place) = self.waiting.try_acquire() else {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Lookup::Unavailable {
+                retry_after: FIRST_RETRY_AFTER,
+            };
+        };
         self.demand.notify_one();
         // The owner's own limit on a fetch, and a moment for the rest.
         let patience = self.settings.fetch_timeout + Duration::from_millis(100);

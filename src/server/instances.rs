@@ -1,21 +1,28 @@
 //! The instances of the settings, each with its running keyring; replaced by reload.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use tokio::time::sleep;
+use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
+use super::inboxes::InboxSet;
 use crate::{
     authz::{Instance, InstanceSerial, Instances, Verifier},
     clerk::{ApiOptions, BackendApi, HttpJwksSource},
     keys::{Clock, JwksSource, Keyring, RefreshSettings, Snapshot, SnapshotStore, VerifyingKey},
     settings::{self, InstanceSettings, KeySource, KeysSettings, Problem, Problems, Settings},
-    sync::{Inbox, Inboxes},
-    webhook::SigningSecret,
 };
 
-/// How often the instances' file is looked at.
+/// How often the instances' file, and the secret keys' files that it names, are read. A thousand
+/// instances take a few milliseconds.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Makes instances from settings. One that did not change stays the very same, with its keys and
@@ -30,7 +37,7 @@ pub(super) struct InstanceSet {
     tasks: TaskTracker,
     members: Vec<Member>,
     /// Where messages are taken in, where there is a database.
-    inboxes: Option<Arc<Inboxes>>,
+    inboxes: Option<InboxSet>,
     /// In place of every instance's own source.
     source: Option<Arc<dyn JwksSource>>,
 }
@@ -38,9 +45,7 @@ pub(super) struct InstanceSet {
 struct Member {
     settings: InstanceSettings,
     instance: Arc<Instance>,
-    /// Where there is a database.
-    inbox: Option<Arc<Inbox>>,
-    /// Ends its keyring, and the worker of its inbox.
+    /// Ends its keyring.
     stop: CancellationToken,
 }
 
@@ -73,7 +78,7 @@ impl InstanceSet {
     }
 
     /// Takes in and applies every instance's messages.
-    pub(super) fn with_inboxes(mut self, inboxes: Arc<Inboxes>) -> Self {
+    pub(super) fn with_inboxes(mut self, inboxes: InboxSet) -> Self {
         self.inboxes = Some(inboxes);
         self
     }
@@ -98,6 +103,11 @@ impl InstanceSet {
                 },
             }
         }
+        let prepared = self.inboxes.as_ref().map(|inboxes| inboxes.prepare(wanted));
+        let inboxes = prepared.transpose().unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
         let all = members
             .iter()
             .map(|member| Arc::clone(&member.instance))
@@ -111,70 +121,74 @@ impl InstanceSet {
             }
         };
         for old in &self.members {
-            if !members
-                .iter()
-                .any(|member| Arc::ptr_eq(&member.instance, &old.instance))
-            {
+            if !members.iter().any(|member| member.is(old)) {
                 info!(instance = %old.instance.name, "instance removed or replaced");
+            }
+            if !members.iter().any(|member| member.has_keyring_of(old)) {
                 old.stop.cancel();
             }
         }
         for new in &members {
-            if !self
-                .members
-                .iter()
-                .any(|old| Arc::ptr_eq(&old.instance, &new.instance))
-            {
+            if !self.members.iter().any(|old| new.has_keyring_of(old)) {
                 let keyring = Arc::clone(&new.instance.keyring);
                 self.tasks.spawn(keyring.run(new.stop.clone()));
-                if let (Some(inboxes), Some(inbox)) = (&self.inboxes, &new.inbox) {
-                    let working = Arc::clone(inboxes).work(Arc::clone(inbox), new.stop.clone());
-                    self.tasks.spawn(working);
-                }
+            }
+            if !self.members.iter().any(|old| new.is(old)) {
                 info!(instance = %new.instance.name, issuer = %new.instance.issuer, "instance added");
             }
         }
-        if let Some(inboxes) = &self.inboxes {
-            inboxes.set(members.iter().filter_map(|member| member.inbox.clone()));
+        if let (Some(inboxes), Some(prepared)) = (&mut self.inboxes, inboxes) {
+            inboxes.put(prepared);
         }
         self.members = members;
         Ok(instances)
     }
 
+    /// A new instance. What it has in common with the one before it takes over: keys that are there
+    /// stay there, what was spent of a budget stays spent, what is known of memberships stays known.
     async fn member(&self, settings: &InstanceSettings) -> Result<Member, Problem> {
-        let api = self.api(settings)?;
+        let with_same = |same: fn(&InstanceSettings, &InstanceSettings) -> bool| {
+            let mut members = self.members.iter();
+            members.find(|member| same(&member.settings, settings))
+        };
+        let (keyring, stop) = match with_same(InstanceSettings::same_keys) {
+            Some(old) => (Arc::clone(&old.instance.keyring), old.stop.clone()),
+            None => (
+                Arc::new(self.keyring(settings).await?),
+                self.stop.child_token(),
+            ),
+        };
+        let (serial, directory, user_directory) = match with_same(InstanceSettings::same_api) {
+            Some(Member { instance, .. }) => (
+                instance.serial,
+                instance.directory.clone(),
+                instance.user_directory.clone(),
+            ),
+            None => {
+                let api = self.api(settings)?;
+                (
+                    InstanceSerial::next(),
+                    api.clone().map(|api| api as _),
+                    api.map(|api| api as _),
+                )
+            }
+        };
         let instance = Instance {
-            serial: InstanceSerial::next(),
+            serial,
             name: settings.name.clone(),
             issuer: settings.issuer.clone(),
             publishable_key: settings.publishable_key.clone(),
             authorized_parties: shared(&settings.authorized_parties),
             audiences: shared(&settings.audiences),
-            keyring: Arc::new(self.keyring(settings).await?),
-            directory: api.clone().map(|api| api as _),
-            user_directory: api.map(|api| api as _),
+            keyring,
+            directory,
+            user_directory,
         };
         Ok(Member {
             settings: settings.clone(),
             instance: Arc::new(instance),
-            inbox: self.inbox(settings)?,
-            stop: self.stop.child_token(),
+            stop,
         })
-    }
-
-    fn inbox(&self, settings: &InstanceSettings) -> Result<Option<Arc<Inbox>>, Problem> {
-        if self.inboxes.is_none() {
-            return Ok(None);
-        }
-        let name = &settings.name;
-        let secrets = settings.webhook_secrets.iter().map(SigningSecret::parse);
-        let secrets = secrets.collect::<Result<Vec<_>, _>>().map_err(|error| {
-            Problem::new(
-                "CLERK_WEBHOOK_SIGNING_SECRET",
-                format!("of instance \"{name}\" cannot be used: {error}"),
-            )
-        })?;
-        Ok(Some(Arc::new(Inbox::new(name.clone(), secrets))))
     }
 
     fn api(&self, settings: &InstanceSettings) -> Result<Option<Arc<BackendApi>>, Problem> {
@@ -252,6 +266,7 @@ impl InstanceSet {
         }
     }
 
+    /// Webhooks need a database; at the start the settings have seen to it.
     fn lacking(&self, wanted: &[InstanceSettings]) -> Option<Problems> {
         let problems = match self.inboxes {
             Some(_) => Vec::new(),
@@ -260,50 +275,82 @@ impl InstanceSet {
         (!problems.is_empty()).then(|| Problems::new(problems))
     }
 
-    /// Looks at the file until the stop, and applies it when it has changed. A file that is wrong
-    /// changes nothing.
-    pub(super) async fn reload_on_change(mut self, file: PathBuf, verifier: Arc<Verifier>) {
-        // Not read yet: what changed since the start is not missed, and what did not changes nothing.
-        let mut last = None;
+    /// Whether nothing differs, secrets included.
+    fn is(&self, wanted: &[InstanceSettings]) -> bool {
+        let members = &self.members;
+        members.len() == wanted.len()
+            && members
+                .iter()
+                .zip(wanted)
+                .all(|(member, wanted)| member.settings.same_as(wanted))
+    }
+
+    /// Reads the file until the stop, and applies it when what it says has changed, be it a secret in
+    /// a file that it names. What is wrong changes nothing, is said once, and is counted in `refused`.
+    pub(super) async fn reload_on_change(
+        mut self,
+        file: PathBuf,
+        verifier: Arc<Verifier>,
+        refused: Arc<AtomicU64>,
+    ) {
+        let mut said = None;
         loop {
             tokio::select! {
                 () = sleep(LOOK_INTERVAL) => {}
                 () = self.stop.cancelled() => return,
             }
-            let Ok(now) = tokio::fs::read(&file).await else {
-                continue;
+            let read = {
+                let file = file.clone();
+                spawn_blocking(move || settings::load_instances(&file)).await
             };
-            if last.as_ref() == Some(&now) {
-                continue;
-            }
-            last = Some(now);
-            let applied = match settings::load_instances(&file) {
-                Ok(wanted) => match self.lacking(&wanted) {
+            let applied = match read {
+                Ok(Ok(wanted)) if self.is(&wanted) => {
+                    said = None;
+                    continue;
+                }
+                Ok(Ok(wanted)) => match self.lacking(&wanted) {
                     Some(problems) => Err(problems),
                     None => self.apply(&wanted).await,
                 },
-                Err(problems) => Err(problems),
+                Ok(Err(problems)) => Err(problems),
+                // The runtime ends.
+                Err(_) => return,
             };
             match applied {
                 Ok(instances) => {
+                    // One that was replaced for its new secret goes on with keys.
+                    super::first_keys(&instances, &self.clock).await;
                     verifier.set_instances(instances);
+                    said = None;
                     info!(file = %file.display(), "instances reloaded");
                 }
-                Err(problems) => error!(
-                    file = %file.display(), %problems,
-                    "the instances' file is wrong; the instances stay as they were"
-                ),
+                Err(problems) if said.as_ref() != Some(&problems) => {
+                    error!(
+                        file = %file.display(), %problems,
+                        "the instances' file is wrong; the instances stay as they were"
+                    );
+                    refused.fetch_add(1, Ordering::Relaxed);
+                    said = Some(problems);
+                }
+                Err(_) => {}
             }
         }
     }
 }
 
 impl Member {
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.instance, &other.instance)
+    }
+
+    fn has_keyring_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.instance.keyring, &other.instance.keyring)
+    }
+
     fn share(&self) -> Self {
         Self {
             settings: self.settings.clone(),
             instance: Arc::clone(&self.instance),
-            inbox: self.inbox.clone(),
             stop: self.stop.clone(),
         }
     }

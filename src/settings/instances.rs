@@ -104,12 +104,29 @@ fn check(said: Said, names: &Names, problems: &mut Vec<Problem>) -> Option<Insta
             })
             .ok()
     });
+    // Whether they are used or not: they are shown, and nobody is asked with them.
+    for (subject, address) in [
+        (&names.issuer, said.issuer.as_deref()),
+        (&names.jwks_url, said.jwks_url.as_deref()),
+        (&names.api_url, Some(said.api_url.as_str())),
+    ] {
+        if let Some(address) = address.filter(|address| value::has_userinfo(address)) {
+            let shown = value::shown_address(address);
+            wrong(
+                subject,
+                format!(
+                    "is {shown:?}; expected an address without a name or password before its host"
+                ),
+            );
+        }
+    }
     for party in &said.authorized_parties {
         if !value::is_origin(party) {
+            let shown = value::shown_address(party);
             wrong(
                 &names.authorized_parties,
                 format!(
-                    "has {party:?}; expected an origin such as \"https://app.example.com\": scheme, \
+                    "has {shown:?}; expected an origin such as \"https://app.example.com\": scheme, \
                      host and port in lower case, without a path, a slash at the end or a wildcard"
                 ),
             );
@@ -207,11 +224,12 @@ fn issuer(
         }
         return publishable_key.and_then(PublishableKey::issuer);
     };
+    let shown = value::shown_address(text);
     let Ok(issuer) = text.parse::<Issuer>() else {
         wrong(
             &names.issuer,
             format!(
-                "is {text:?}; expected an address such as \"https://clerk.example.com\", without a \
+                "is {shown:?}; expected an address such as \"https://clerk.example.com\", without a \
                  path or a slash at the end"
             ),
         );
@@ -220,7 +238,7 @@ fn issuer(
     if !Url::parse(text).is_ok_and(|url| value::is_safe(&url)) {
         wrong(
             &names.issuer,
-            format!("is {text:?}; expected https, but for a host of this machine"),
+            format!("is {shown:?}; expected https, but for a host of this machine"),
         );
     }
     if let Some(key) = publishable_key
@@ -229,7 +247,7 @@ fn issuer(
         wrong(
             &names.issuer,
             format!(
-                "is {text:?}, but {} is of {:?}; take both from one instance",
+                "is {shown:?}, but {} is of {:?}; take both from one instance",
                 names.publishable_key,
                 key.frontend_api_host()
             ),
@@ -242,26 +260,27 @@ fn issuer(
 fn api(said: &Said, names: &Names, wrong: &mut impl FnMut(&str, String)) -> Option<ApiSettings> {
     let secret_key = said.secret_key.as_ref()?;
     let text = &said.api_url;
+    let shown = value::shown_address(text);
     let url = match Url::parse(text) {
         Ok(url) if value::is_safe(&url) && url.query().is_none() && url.fragment().is_none() => url,
         Ok(url) if value::is_safe(&url) => {
             wrong(
                 &names.api_url,
-                format!("is {text:?}; expected an address without parameters"),
+                format!("is {shown:?}; expected an address without parameters"),
             );
             return None;
         }
         Ok(_) => {
             wrong(
                 &names.api_url,
-                format!("is {text:?}; expected https, but for a host of this machine"),
+                format!("is {shown:?}; expected https, but for a host of this machine"),
             );
             return None;
         }
         Err(error) => {
             wrong(
                 &names.api_url,
-                format!("is {text:?}; expected an address: {error}"),
+                format!("is {shown:?}; expected an address: {error}"),
             );
             return None;
         }
@@ -310,6 +329,7 @@ fn key_source(
         // No issuer either: reported there.
         return None;
     };
+    let shown = value::shown_address(&text);
     match Url::parse(&text) {
         Ok(url) if value::is_safe(&url) => Some(KeySource::Jwks { url, authorization }),
         Ok(_) => {
@@ -317,7 +337,7 @@ fn key_source(
             if *subject != names.issuer {
                 wrong(
                     subject,
-                    format!("leads to {text:?}; expected https, but for a host of this machine"),
+                    format!("leads to {shown:?}; expected https, but for a host of this machine"),
                 );
             }
             None
@@ -326,7 +346,7 @@ fn key_source(
             if *subject != names.issuer {
                 wrong(
                     subject,
-                    format!("leads to {text:?}; expected an address: {error}"),
+                    format!("leads to {shown:?}; expected an address: {error}"),
                 );
             }
             None

@@ -222,6 +222,60 @@ fn every_wrong_setting_says_how_to_mend_it() {
             "CLERK_AUTHZ_API_BUDGET is \"90/s\"; expected a number from 10 to 100000",
         ),
         (
+            "a password in the address of the keys",
+            &[
+                pk,
+                (
+                    "CLERK_AUTHZ_JWKS_URL",
+                    "https://someone:hushhush@keys.example.com/jwks",
+                ),
+            ],
+            "CLERK_AUTHZ_JWKS_URL is \"https://…@keys.example.com/jwks\"; expected an address without a name or password before its host",
+        ),
+        (
+            "a password in an address that is not safe either",
+            &[
+                pk,
+                (
+                    "CLERK_AUTHZ_JWKS_URL",
+                    "http://someone:hushhush@keys.example.com",
+                ),
+            ],
+            "CLERK_AUTHZ_JWKS_URL leads to \"http://…@keys.example.com\"; expected https, but for a host of this machine",
+        ),
+        (
+            "a password in an address that cannot be read",
+            &[
+                pk,
+                ("CLERK_AUTHZ_JWKS_URL", "https//someone:hush@hush@keys"),
+            ],
+            "CLERK_AUTHZ_JWKS_URL leads to \"…@keys\"; expected an address",
+        ),
+        (
+            "a name in the API's address, which nobody is asked at without a secret key",
+            &[pk, ("CLERK_API_URL", "https://hushhush@api.example.com")],
+            "CLERK_API_URL is \"https://…@api.example.com\"; expected an address without a name or password before its host",
+        ),
+        (
+            "a password in the issuer",
+            &[(
+                "CLERK_AUTHZ_ISSUER",
+                "https://someone:hushhush@clerk.example.com",
+            )],
+            "CLERK_AUTHZ_ISSUER is \"https://…@clerk.example.com\"; expected an address",
+        ),
+        (
+            "a password in a party",
+            &[
+                pk,
+                (
+                    "CLERK_AUTHORIZED_PARTIES",
+                    "https://someone:hushhush@app.example.com",
+                ),
+            ],
+            "CLERK_AUTHORIZED_PARTIES has \"https://…@app.example.com\"; expected an origin",
+        ),
+        (
             "API timeout too short",
             &[pk, ("CLERK_AUTHZ_API_TIMEOUT", "99ms")],
             "CLERK_AUTHZ_API_TIMEOUT is \"99ms\"; expected from 100ms to 30s",
@@ -418,6 +472,7 @@ fn every_wrong_setting_says_how_to_mend_it() {
             problems.contains(expected),
             "{name}:\n  found    {problems}\n  expected {expected}"
         );
+        assert!(!problems.contains("hush"), "{name}: {problems}");
     }
     assert!(load(&[pk]).is_ok(), "the nearest good settings");
 }
@@ -708,6 +763,37 @@ fn what_kubernetes_says_of_a_service_is_no_setting() {
             problems.starts_with(&format!("{name} is not a setting")),
             "{problems}"
         );
+    }
+}
+
+/// Who puts an example's variables beside the service's, in one file for both, must not keep the
+/// service from starting.
+#[test]
+fn the_examples_own_variables_are_not_refused() {
+    for (file, text) in [
+        ("README.md", include_str!("../../examples/README.md")),
+        ("verify.py", include_str!("../../examples/python/verify.py")),
+        ("app.py", include_str!("../../examples/python/app.py")),
+        ("app.mjs", include_str!("../../examples/node/app.mjs")),
+        (
+            "clerk-authz.mjs",
+            include_str!("../../examples/node/clerk-authz.mjs"),
+        ),
+        ("main.go", include_str!("../../examples/go/main.go")),
+        (
+            "App.java",
+            include_str!("../../examples/java/src/main/java/example/App.java"),
+        ),
+        ("guide.rs", include_str!("../cli/dev/guide.rs")),
+    ] {
+        for (at, _) in text.match_indices("CLERK_AUTHZ_") {
+            let is_of_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+            let name: String = text[at..].chars().take_while(|&c| is_of_name(c)).collect();
+            assert!(
+                VARIABLES.iter().any(|variable| variable.name == name),
+                "{file} names {name}, which is no setting; call it AUTHZ_…"
+            );
+        }
     }
 }
 

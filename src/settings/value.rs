@@ -71,6 +71,23 @@ pub(super) fn is_origin(text: &str) -> bool {
         && host.to_ascii_lowercase() == host
 }
 
+/// Whether a name or a password stands in front of an address's host.
+pub(super) fn has_userinfo(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| !url.username().is_empty() || url.password().is_some())
+}
+
+/// An address as it may be shown, whether it can be read or not: what stands before an `@` may be a
+/// password.
+pub(super) fn shown_address(text: &str) -> String {
+    let Some((before, host)) = text.rsplit_once('@') else {
+        return text.to_owned();
+    };
+    match before.split_once("://") {
+        Some((scheme, _)) => format!("{scheme}://…@{host}"),
+        None => format!("…@{host}"),
+    }
+}
+
 /// An address that may be asked for keys: https, or http on this machine.
 pub(super) fn is_safe(url: &Url) -> bool {
     let is_loopback = match url.host() {

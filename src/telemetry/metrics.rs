@@ -70,7 +70,7 @@ catalogue! {
     KEYS_AGE = Gauge "clerk_authz_keys_age_seconds" ["instance"], "Seconds since the key set was last fetched with success; absent while there is none";
     KEYS_LAST_SUCCESS = Gauge "clerk_authz_keys_last_success_timestamp_seconds" ["instance"], "Unix time of the last successful fetch of the key set; absent while there is none";
     KEYS_FETCHES = Counter "clerk_authz_keys_fetches" ["instance", "outcome"], "Fetches of the key set, by outcome";
-    KEYS_FETCHES_REFUSED = Counter "clerk_authz_keys_fetches_refused" ["instance"], "Look-ups of an unknown kid that caused no fetch because of the cooldown";
+    KEYS_FETCHES_REFUSED = Counter "clerk_authz_keys_fetches_refused" ["instance"], "Look-ups of an unknown kid that neither caused a fetch nor waited for one: because of the cooldown, or of the number of those who wait";
     KEYS_IGNORED = Gauge "clerk_authz_keys_ignored" ["instance", "cause"], "Keys of the current document that are not used, by cause";
     KEYS_SNAPSHOT_FAILURES = Counter "clerk_authz_keys_snapshot_failures" ["instance"], "Snapshots of the key set that could not be written";
     CLERK_REQUESTS = Counter "clerk_authz_clerk_requests" ["instance", "endpoint", "outcome"], "Requests to Clerk's Backend API, by how they ended";

@@ -8,16 +8,23 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use clerk_authz::emulator::{Faults, TokenSpec};
-use http::Request;
+use clerk_authz::{
+    emulator::{Faults, TokenSpec},
+    server::Limits,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 use tonic::Code;
 
-use crate::support::{Fixture, Reason, about, about_http, assert_denied};
+use crate::support::{
+    Fixture, Reason, about, about_http, assert_denied,
+    directory::TestClock,
+    offline_clerk,
+    raw::{framed, raw},
+    settings_for,
+};
 
 const PATH: &str = "/clerkauthz.v1.AuthzService/VerifySession";
 
@@ -48,60 +55,6 @@ async fn still_answers(fixture: &Fixture) {
         "a good call after bad ones"
     );
     assert!(!panics().load(Ordering::SeqCst), "something panicked");
-}
-
-/// One call as raw bytes over a connection of its own: the gRPC status, or how it was refused.
-async fn raw(fixture: &Fixture, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> String {
-    let stream = TcpStream::connect(fixture.service.grpc_addr())
-        .await
-        .expect("connects");
-    let (mut client, connection) = h2::client::handshake(stream).await.expect("a handshake");
-    let connection = tokio::spawn(connection);
-    let mut request = Request::post(format!("http://{}{path}", fixture.service.grpc_addr()))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers");
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let answer = async {
-        let (response, mut send) = client
-            .send_request(request.body(()).expect("a request"), false)
-            .map_err(|error| format!("refused: {error}"))?;
-        send.send_data(Bytes::from(body), true)
-            .map_err(|error| format!("refused: {error}"))?;
-        let response = response
-            .await
-            .map_err(|error| format!("refused: {error}"))?;
-        if let Some(status) = response.headers().get("grpc-status") {
-            return Ok(status.to_str().expect("ASCII").to_owned());
-        }
-        let http = response.status().as_u16();
-        let mut body = response.into_body();
-        while let Some(chunk) = body.data().await {
-            chunk.map_err(|error| format!("refused: {error}"))?;
-        }
-        let trailers = body
-            .trailers()
-            .await
-            .map_err(|error| format!("refused: {error}"))?;
-        let status = trailers.and_then(|trailers| trailers.get("grpc-status").cloned());
-        Ok::<_, String>(status.map_or(format!("HTTP {http}"), |status| {
-            status.to_str().expect("ASCII").to_owned()
-        }))
-    };
-    let answer = tokio::time::timeout(Duration::from_secs(15), answer)
-        .await
-        .expect("an answer in time");
-    drop(client);
-    connection.abort();
-    answer.unwrap_or_else(|refused| refused)
-}
-
-fn framed(message: &[u8]) -> Vec<u8> {
-    let mut body = vec![0];
-    body.extend(u32::try_from(message.len()).expect("short").to_be_bytes());
-    body.extend(message);
-    body
 }
 
 #[tokio::test]
@@ -232,16 +185,22 @@ async fn what_is_not_http2_is_closed_and_harms_nobody() {
 }
 
 #[tokio::test]
-async fn a_client_that_says_nothing_is_closed() {
+async fn a_client_that_says_nothing_or_does_not_go_on_is_closed() {
     let fixture = Fixture::start().await;
-    for addr in [fixture.service.grpc_addr(), fixture.service.http_addr()] {
-        let mut silent = TcpStream::connect(addr).await.expect("connects");
+    let (grpc, http) = (fixture.service.grpc_addr(), fixture.service.http_addr());
+    // Real time is the subject: the limits are ten seconds and five.
+    let closed = [(grpc, &b""[..]), (grpc, b"PRI"), (http, b"")].map(|(addr, said)| async move {
+        let mut idle = TcpStream::connect(addr).await.expect("connects");
+        idle.write_all(said).await.expect("sent");
         // HTTP/2 greets first; then the connection is closed.
         let mut greeting = Vec::new();
-        let end = silent.read_to_end(&mut greeting);
+        let end = idle.read_to_end(&mut greeting);
         let end = tokio::time::timeout(Duration::from_secs(14), end).await;
-        assert!(end.is_ok(), "{addr} left a silent connection open");
-    }
+        assert!(end.is_ok(), "{addr} left a connection open after {said:?}");
+    });
+    futures_util::future::join_all(closed).await;
+    // One that went through its opening stays.
+    still_answers(&fixture).await;
     fixture.stop().await;
 }
 
@@ -293,7 +252,10 @@ async fn ten_thousand_connections_that_are_left_open_harm_nobody() {
 async fn fetches_that_fail_while_requests_wait_panic_nowhere() {
     use clerk_authz::emulator::Fault;
     panics();
-    let fixture = Fixture::start_with(&[("CLERK_AUTHZ_KEYS_COOLDOWN", "1s")]).await;
+    let clock = TestClock::at_now();
+    let clerk = offline_clerk().await;
+    let settings = settings_for(&clerk, &[("CLERK_AUTHZ_KEYS_COOLDOWN", "1s")]);
+    let fixture = Fixture::start_under(Limits::default(), clerk, &settings, &clock).await;
     let faults = [
         Fault::Down,
         Fault::Garbage,
@@ -302,7 +264,8 @@ async fn fetches_that_fail_while_requests_wait_panic_nowhere() {
         Fault::WrongContent,
     ];
     for fault in faults {
-        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        // Past the cooldown.
+        clock.step(2);
         let slow = Faults {
             slow_milliseconds: 200,
             ..Faults::always(fault)

@@ -106,14 +106,25 @@ type Row = (&'static str, Request, Reason, DecisionSource);
 async fn each_question_is_answered_by_what_knows() {
     use DecisionSource::{Cache, Clerk, Token};
     let fixture = fixture().await;
-    let alice = fixture.mint(&TokenSpec::session("user_alice").in_organization("acme"));
-    let bob = fixture.mint(&TokenSpec::session("user_bob").in_organization("acme"));
-    let nowhere = fixture.mint(&TokenSpec::session("user_alice"));
+    // The offline Clerk made its memberships this very second; these tokens are from after it.
+    let later = |spec: TokenSpec| TokenSpec {
+        issued_in_seconds: 2,
+        ..spec
+    };
+    let alice = fixture.mint(&later(
+        TokenSpec::session("user_alice").in_organization("acme"),
+    ));
+    let bob = fixture.mint(&later(
+        TokenSpec::session("user_bob").in_organization("acme"),
+    ));
+    let nowhere = fixture.mint(&later(TokenSpec::session("user_alice")));
     let impersonated = fixture.mint(&TokenSpec {
+        issued_in_seconds: 2,
         impersonated_by: Some("user_bob".into()),
         ..TokenSpec::session("user_alice").in_organization("acme")
     });
     let stale_factor = fixture.mint(&TokenSpec {
+        issued_in_seconds: 2,
         factor_ages: Some([15, -1]),
         ..TokenSpec::session("user_alice")
     });
@@ -813,7 +824,7 @@ async fn the_budget_is_never_exceeded_and_what_is_above_it_cannot_be_told() {
         async move {
             let user = format!("user_{index}");
             let mut request = tonic::Request::new(of_user(&user, "org_acme").is("admin"));
-            request.set_timeout(Duration::from_secs(2));
+            request.set_timeout(Duration::from_secs(5));
             client.check_org_permission(request).await
         }
     });

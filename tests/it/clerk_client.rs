@@ -335,6 +335,20 @@ async fn each_answer_has_its_meaning_and_only_clerks_own_word_is_a_no() {
             1,
         ),
         (
+            "a 404 of another code",
+            Reply::error(404, "route_not_found"),
+            "Unavailable { cause: \"answered with status 404, route_not_found, trace id trace0123, \
+             which does not say that there is no such thing\"",
+            1,
+        ),
+        (
+            "a 404 without a code",
+            Reply::error(404, "resource_not_found").with_body("{\"errors\":[]}".to_owned()),
+            "Unavailable { cause: \"answered with status 404, which does not say that there is no \
+             such thing\"",
+            1,
+        ),
+        (
             "a proxy's 404",
             Reply::html(404),
             "Unavailable { cause: \"answered with status 404, which is not Clerk's own\"",

@@ -113,7 +113,10 @@ async fn instances_come_and_go_by_reload_and_a_wrong_file_changes_nothing() {
     );
 
     write("[[instance]]\nname = 1".to_owned());
-    tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+    eventually("the wrong file was looked at", async || {
+        fixture.service.refused_reloads() == 1
+    })
+    .await;
     assert!(fixture.verify(&of_first).await.is_ok());
     assert!(fixture.verify(&of_second).await.is_ok());
 
@@ -129,6 +132,41 @@ async fn instances_come_and_go_by_reload_and_a_wrong_file_changes_nothing() {
     );
     assert!(fixture.verify(&of_second).await.is_ok());
     several.fixture.stop().await;
+}
+
+/// Nothing of the instances' file changes: a mounted secret is replaced on its own.
+#[tokio::test]
+async fn a_secret_key_that_was_replaced_is_taken_up_without_a_restart() {
+    let clerk = two_clerks().await;
+    let instance = &clerk.instances()[0];
+    let folder = tempfile::tempdir().expect("a folder");
+    let (secret, file) = (
+        folder.path().join("secret"),
+        folder.path().join("instances"),
+    );
+    std::fs::write(&secret, "sk_test_old").expect("written");
+    let text = file_of(&clerk, &["default"]);
+    let text = format!(
+        "{text}secret_key_file = {secret:?}\napi_url = \"{}\"\n",
+        instance.issuer()
+    );
+    std::fs::write(&file, text).expect("written");
+    let path = file.to_str().expect("UTF-8").to_owned();
+    let settings = settings(&[("CLERK_AUTHZ_INSTANCES", &path)]);
+    let fixture = Fixture::start_on(clerk, &settings).await;
+    let mut spec = TokenSpec::session("user_alice");
+    spec.lifetime_seconds = Some(600);
+    let token = fixture.mint(&spec);
+    let status = fixture.verify(&token).await.expect_err("no keys");
+    assert_eq!(status.code(), tonic::Code::Unavailable, "{status:?}");
+
+    std::fs::write(&secret, fixture.instance().secret_key()).expect("written");
+
+    eventually("the new key opens the Backend API", async || {
+        fixture.verify(&token).await.is_ok()
+    })
+    .await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
@@ -154,5 +192,33 @@ async fn a_new_instance_without_keys_does_not_take_the_others_down() {
         .await
         .expect_err("cannot tell");
     assert_eq!(status.code(), tonic::Code::Unavailable);
+    several.fixture.stop().await;
+}
+
+#[tokio::test]
+async fn an_instance_with_other_rules_keeps_its_keys_while_clerk_is_down() {
+    let several = start(&["default"]).await;
+    let fixture = &several.fixture;
+    let token = fixture.mint(&TokenSpec {
+        lifetime_seconds: Some(600),
+        ..TokenSpec::session("user_alice")
+    });
+    assert!(fixture.verify(&token).await.is_ok());
+    fixture
+        .instance()
+        .set_faults(clerk_authz::emulator::Faults::always(
+            clerk_authz::emulator::Fault::Down,
+        ));
+
+    let other_rules = file_of(&fixture.clerk, &["default"]) + "audiences = [\"api\"]\n";
+    std::fs::write(several.file.path(), other_rules).expect("written");
+    let instances = || fixture.service.verifier().instances();
+    eventually("the new rules are in force", async || {
+        !instances().all()[0].audiences.is_empty()
+    })
+    .await;
+
+    assert!(fixture.verify(&token).await.is_ok());
+    assert!(fixture.service.health().waiting_for().is_empty());
     several.fixture.stop().await;
 }

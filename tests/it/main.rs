@@ -9,11 +9,13 @@ mod check_org_permission;
 mod clerk_api;
 mod clerk_client;
 mod clerk_webhooks;
+mod command_line;
 
 mod emulator;
 mod health;
 mod instances;
 mod jwks;
+mod limits;
 mod memberships;
 mod oracle;
 mod rooms;

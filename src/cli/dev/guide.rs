@@ -13,13 +13,13 @@ struct Cast<'a> {
     other_organization: &'a str,
 }
 
-/// What `make setup` installs, or what is on the path.
-fn tool(name: &str) -> String {
+/// What `make setup` installs, or what is on the path under `otherwise`.
+fn tool(name: &str, otherwise: &str) -> String {
     let here = format!(".venv/bin/{name}");
     if Path::new(&here).exists() {
         here
     } else {
-        name.to_owned()
+        otherwise.to_owned()
     }
 }
 
@@ -39,7 +39,10 @@ pub(super) fn print(instance: &Instance, grpc: SocketAddr, http: SocketAddr) {
         .unwrap_or_else(|| "clerk-authz".to_owned());
     let clerk = cast.clerk;
     let bold = anstyle::Style::new().bold();
-    let (grpcurl, python, secret_key) = (tool("grpcurl"), tool("python"), instance.secret_key());
+    let grpcurl = tool("grpcurl", "grpcurl");
+    // Where there is no environment there may be no `python` either.
+    let python = tool("python", "python3");
+    let secret_key = instance.secret_key();
     anstream::println!(
         "{bold}clerk-authz{bold:#}     gRPC {grpc}, HTTP http://{http} (/readyz, /metrics)\n\
          {bold}offline Clerk{bold:#}   {clerk}  (GET / lists what it can do)\n\n\
@@ -50,17 +53,8 @@ pub(super) fn print(instance: &Instance, grpc: SocketAddr, http: SocketAddr) {
     );
     verification(&cast, &binary, &python, grpc);
     decisions(&cast, &binary);
-    anstream::println!(
-        "{bold}# Clerk goes down: what the token answers goes on, what has to be asked cannot be told{bold:#}\n\
-         curl -s -X PUT {clerk}/_emulator/faults -H 'content-type: application/json' -d '{{\"fault\":\"down\"}}'\n\
-         TOKEN=$(token '{user}&organization={organization}')\n\
-         authz CheckOrgPermission '{{\"token\":\"'$TOKEN'\",\"role\":\"admin\"}}'\n\
-         authz CheckOrgPermission '{{\"token\":\"'$TOKEN'\",\"role\":\"admin\",\"consistency\":{{\"level\":\"CONSISTENCY_LEVEL_FULLY_CONSISTENT\"}}}}'\n\
-         curl -s -X DELETE {clerk}/_emulator/faults    # and it is back\n\n\
-         Ctrl-C ends both.",
-        user = cast.user,
-        organization = cast.organization,
-    );
+    clerk_down(&cast, &binary);
+    anstream::println!("Ctrl-C ends both.");
 }
 
 fn verification(cast: &Cast<'_>, binary: &str, python: &str, grpc: SocketAddr) {
@@ -109,6 +103,22 @@ struct Try {
     flags: String,
 }
 
+/// One question in three ways: answered, explained by the service, explained on the command line.
+fn in_three_ways(binary: &str, asked: &str, flags: &str) -> String {
+    format!(
+        "ASKED='{{{asked}}}'\n\
+         authz CheckOrgPermission \"$ASKED\"\n\
+         authz ExplainDecision '{{\"check_org_permission\":'\"$ASKED\"'}}'\n\
+         {binary} check {flags}\n"
+    )
+}
+
+/// The same, of the user whose token `$TOKEN` is.
+fn by_token(binary: &str, asked: &str, flags: &str) -> String {
+    let asked = format!("\"token\":\"'$TOKEN'\",{asked}");
+    in_three_ways(binary, &asked, &format!("--token \"$TOKEN\" {flags}"))
+}
+
 fn decisions(cast: &Cast<'_>, binary: &str) {
     let bold = anstyle::Style::new().bold();
     for Try {
@@ -118,19 +128,50 @@ fn decisions(cast: &Cast<'_>, binary: &str) {
         flags,
     } in tries(cast)
     {
-        anstream::println!(
-            "{bold}# {title}{bold:#}\n\
-             TOKEN=$({token}); ASKED='{{\"token\":\"'$TOKEN'\",{asked}}}'\n\
-             authz CheckOrgPermission \"$ASKED\"\n\
-             authz ExplainDecision '{{\"check_org_permission\":'$ASKED'}}'\n\
-             {binary} check --token \"$TOKEN\" {flags}\n"
-        );
+        let ways = by_token(binary, &asked, &flags);
+        anstream::println!("{bold}# {title}{bold:#}\nTOKEN=$({token})\n{ways}");
     }
     let (organization, other_user) = (cast.organization, cast.other_user);
+    let ways = in_three_ways(
+        binary,
+        &format!(r#""user_id":"{other_user}","organization_id":"{organization}","role":"member""#),
+        &format!("--user {other_user} --organization {organization} --role member"),
+    );
     anstream::println!(
-        "{bold}# allowed for a user who need not be signed in: by the membership, too{bold:#}\n\
-         authz CheckOrgPermission '{{\"user_id\":\"{other_user}\",\"organization_id\":\"{organization}\",\"role\":\"member\"}}'\n\
-         {binary} check --user {other_user} --organization {organization} --role member\n"
+        "{bold}# allowed for a user who need not be signed in: by the membership, too{bold:#}\n{ways}"
+    );
+}
+
+fn clerk_down(cast: &Cast<'_>, binary: &str) {
+    let Cast {
+        clerk,
+        user,
+        organization,
+        ..
+    } = cast;
+    let bold = anstyle::Style::new().bold();
+    let faults = |faults: &str| {
+        format!(
+            "curl -s -X PUT {clerk}/_emulator/faults -H 'content-type: application/json' -d '{faults}'"
+        )
+    };
+    let (down, keys) = (
+        faults(r#"{"fault":"down"}"#),
+        faults(r#"{"endpoint":"jwks"}"#),
+    );
+    let by_the_token = by_token(binary, r#""role":"admin""#, "--role admin");
+    let asked_now = by_token(
+        binary,
+        r#""role":"admin","consistency":{"level":"CONSISTENCY_LEVEL_FULLY_CONSISTENT"}"#,
+        "--role admin --fully-consistent",
+    );
+    anstream::println!(
+        "{bold}# Clerk goes down: what the token answers goes on, what has to be asked cannot be told{bold:#}\n\
+         {down}\n\
+         {keys}    # but for the keys: the service has them, a command that starts now has not\n\
+         TOKEN=$(token '{user}&organization={organization}')\n\
+         {by_the_token}{asked_now}\
+         curl -s -X DELETE {clerk}/_emulator/faults    # and it is back\n"
     );
 }
 

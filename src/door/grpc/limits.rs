@@ -9,7 +9,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
@@ -18,8 +18,17 @@ use super::{stats::CallStats, status};
 /// The longest time that a call may take, whatever the client allows.
 const MAX_CALL_TIME: Duration = Duration::from_secs(10);
 
-/// Turns calls away with `RESOURCE_EXHAUSTED` when more than `max_calls` are worked on, and ends
-/// one at the client's deadline or after [`MAX_CALL_TIME`] with `DEADLINE_EXCEEDED`.
+/// tonic ends a call at the client's deadline too, but as `CANCELLED`, and its timer starts before
+/// ours: ours ends so much earlier.
+const TONIC_MARGIN: Duration = Duration::from_millis(10);
+
+/// Calls that are always taken up, and that no other waits for: a service that is busy is not to be
+/// restarted or taken out for it.
+const HEALTH: &str = "/grpc.health.v1.Health/";
+
+/// Turns calls away with `RESOURCE_EXHAUSTED` when more than `max_calls` are worked on, health
+/// checks aside, and ends one at the client's deadline or after [`MAX_CALL_TIME`] with
+/// `DEADLINE_EXCEEDED`.
 #[derive(Clone)]
 pub(super) struct LimitLayer {
     max_calls: u64,
@@ -65,15 +74,24 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Call<S::Future> {
-        let in_flight = InFlight::start(&self.limits.stats);
-        if in_flight.count > self.limits.max_calls {
+        let is_health = request.uri().path().starts_with(HEALTH);
+        let in_flight = (!is_health).then(|| InFlight::start(&self.limits.stats));
+        if let Some(in_flight) = &in_flight
+            && in_flight.count > self.limits.max_calls
+        {
             self.limits.stats.count_shed();
             return Call::Shed;
         }
-        let allowed = deadline(request.headers()).map_or(MAX_CALL_TIME, |d| d.min(MAX_CALL_TIME));
+        let allowed = match deadline(request.headers()) {
+            Some(deadline) if deadline <= MAX_CALL_TIME => {
+                deadline - TONIC_MARGIN.min(deadline / 10)
+            }
+            Some(_) | None => MAX_CALL_TIME,
+        };
+        let ends_at = Instant::now() + allowed;
         Call::Worked {
             call: self.inner.call(request),
-            allowed,
+            ends_at,
             sleep: None,
             _in_flight: in_flight,
         }
@@ -137,9 +155,9 @@ pin_project! {
         Worked {
             #[pin]
             call: F,
-            allowed: Duration,
+            ends_at: Instant,
             sleep: Option<Pin<Box<Sleep>>>,
-            _in_flight: InFlight,
+            _in_flight: Option<InFlight>,
         },
     }
 }
@@ -155,7 +173,7 @@ where
             CallProjection::Shed => Poll::Ready(Ok(status::overloaded().into_http())),
             CallProjection::Worked {
                 call,
-                allowed,
+                ends_at,
                 sleep: timer,
                 ..
             } => {
@@ -164,7 +182,7 @@ where
                 }
                 ready!(
                     timer
-                        .get_or_insert_with(|| Box::pin(sleep(*allowed)))
+                        .get_or_insert_with(|| Box::pin(sleep_until(*ends_at)))
                         .as_mut()
                         .poll(cx)
                 );

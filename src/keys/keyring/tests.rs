@@ -197,6 +197,33 @@ async fn an_unknown_kid_flood_makes_one_fetch_per_cooldown() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_source_makes_only_so_many_wait() {
+    use futures_util::{StreamExt, stream::FuturesUnordered};
+    let key = TestKey::generate("ins_1");
+    let fixture = Fixture::serving(&[&key]);
+    assert!(fixture.finds("ins_1").await);
+    fixture.source.now(Behaviour::Hangs);
+    pass(10).await;
+    let start = tokio::time::Instant::now();
+    let mut waiting: FuturesUnordered<_> =
+        (0..MAX_WAITING).map(|_| fixture.find("ins_junk")).collect();
+    assert!(futures_util::poll!(waiting.next()).is_pending());
+
+    for _ in 0..10 {
+        let further = fixture.find("ins_junk").await;
+        assert!(matches!(further, Lookup::Unavailable { .. }), "{further:?}");
+        assert!(fixture.finds("ins_1").await);
+    }
+    assert_eq!(tokio::time::Instant::now(), start, "one of them waited");
+    assert_eq!(fixture.ring.stats((fixture.clock)()).refused_fetches, 10);
+
+    // A place is free again once somebody has waited, or has left.
+    drop(waiting);
+    let next = Box::pin(fixture.find("ins_junk"));
+    assert!(futures_util::poll!(next).is_pending());
+}
+
+#[tokio::test(start_paused = true)]
 async fn removed_key_dies_under_constant_traffic() {
     let (old, new) = (TestKey::generate("ins_old"), TestKey::generate("ins_new"));
     let fixture = Fixture::serving(&[&old, &new]);

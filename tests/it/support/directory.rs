@@ -26,6 +26,13 @@ impl TestClock {
         clock
     }
 
+    /// The time of the machine, which stands from now on.
+    pub fn at_now() -> Self {
+        let clock = Self::default();
+        clock.set(Timestamp::from(std::time::SystemTime::now()));
+        clock
+    }
+
     pub fn now(&self) -> Timestamp {
         Timestamp::from_unix_millis(self.0.load(Ordering::Relaxed))
     }

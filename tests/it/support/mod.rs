@@ -3,6 +3,7 @@
 pub mod database;
 pub mod directory;
 pub mod postgres;
+pub mod raw;
 pub mod receiver;
 pub mod webhook;
 
@@ -14,7 +15,7 @@ use clerk_authz::{
     },
     emulator::{Emulator, Instance, TokenSpec, World},
     identity::Timestamp,
-    server::{self, Running},
+    server::{self, Limits, Running},
     settings::{EnvironmentVariables, Settings, SettingsArgs},
 };
 use tonic::{Status, transport::Channel};
@@ -86,9 +87,22 @@ impl Fixture {
     }
 
     pub async fn start_on(clerk: Emulator, settings: &Settings) -> Self {
-        let service = server::start(settings, server::system_clock())
-            .await
-            .expect("it starts");
+        let service = server::start(settings, server::system_clock()).await;
+        Self::of(clerk, service.expect("it starts")).await
+    }
+
+    /// The service under these limits, and by this clock.
+    pub async fn start_under(
+        limits: Limits,
+        clerk: Emulator,
+        settings: &Settings,
+        clock: &directory::TestClock,
+    ) -> Self {
+        let service = server::start_under(limits, settings, clock.as_clock()).await;
+        Self::of(clerk, service.expect("it starts")).await
+    }
+
+    async fn of(clerk: Emulator, service: Running) -> Self {
         let client = client(service.grpc_addr()).await;
         Self {
             clerk,

@@ -4,10 +4,14 @@ import com.google.protobuf.InvalidProtocolBufferException;
 import com.google.rpc.ErrorInfo;
 import com.google.rpc.RetryInfo;
 import com.google.rpc.Status;
+import com.sun.net.httpserver.Headers;
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpServer;
 import dev.clerkauthz.v1.AuthzServiceGrpc;
+import dev.clerkauthz.v1.CheckOrgPermissionRequest;
+import dev.clerkauthz.v1.CheckOrgPermissionResponse;
 import dev.clerkauthz.v1.HttpCredentials;
+import dev.clerkauthz.v1.Reason;
 import dev.clerkauthz.v1.Session;
 import dev.clerkauthz.v1.VerifySessionRequest;
 import io.grpc.ManagedChannel;
@@ -67,23 +71,18 @@ public final class App {
   }
 
   private void handle(HttpExchange exchange) throws IOException {
-    HttpCredentials.Builder http = HttpCredentials.newBuilder();
-    http.addAllAuthorization(exchange.getRequestHeaders().getOrDefault("authorization", List.of()));
-    http.addAllCookie(exchange.getRequestHeaders().getOrDefault("cookie", List.of()));
     try {
-      Session session =
-          authz
-              .withDeadlineAfter(DEADLINE_MILLIS, TimeUnit.MILLISECONDS)
-              .verifySession(VerifySessionRequest.newBuilder().setHttp(http).build())
-              .getSession();
+      if (exchange.getRequestMethod().equals("POST")) {
+        makeInvoice(exchange);
+      } else {
+        who(exchange);
+      }
+    } catch (Forbidden forbidden) {
       reply(
           exchange,
-          200,
-          "{\"user_id\":\"%s\",\"organization\":\"%s\",\"role\":\"%s\"}"
-              .formatted(
-                  session.getUserId(),
-                  session.getOrganization().getId(),
-                  session.getOrganization().getRole()));
+          403,
+          "{\"reason\":\"%s\",\"decision_id\":\"%s\"}"
+              .formatted(forbidden.reason, forbidden.decisionId));
     } catch (StatusRuntimeException error) {
       Details details = Details.of(error);
       if (error.getStatus().getCode() == io.grpc.Status.Code.UNAUTHENTICATED) {
@@ -96,6 +95,74 @@ public final class App {
             details.reason.isEmpty() ? error.getStatus().getCode().name() : details.reason;
         reply(exchange, 503, "{\"reason\":\"%s\"}".formatted(reason));
       }
+    }
+  }
+
+  /** Who am I? */
+  private void who(HttpExchange exchange) throws IOException {
+    Session session = verify(exchange.getRequestHeaders());
+    reply(
+        exchange,
+        200,
+        "{\"user_id\":\"%s\",\"organization\":\"%s\",\"role\":\"%s\"}"
+            .formatted(
+                session.getUserId(),
+                session.getOrganization().getId(),
+                session.getOrganization().getRole()));
+  }
+
+  /** Make an invoice, in the organization that is active in the session. */
+  private void makeInvoice(HttpExchange exchange) throws IOException {
+    CheckOrgPermissionRequest.Builder asked =
+        CheckOrgPermissionRequest.newBuilder().setPermission("org:invoices:create");
+    CheckOrgPermissionResponse decision = require(exchange.getRequestHeaders(), asked);
+    reply(
+        exchange, 201, "{\"organization\":\"%s\"}".formatted(decision.getOrganizationId()));
+  }
+
+  private Session verify(Headers headers) {
+    return authz
+        .withDeadlineAfter(DEADLINE_MILLIS, TimeUnit.MILLISECONDS)
+        .verifySession(VerifySessionRequest.newBuilder().setHttp(credentials(headers)).build())
+        .getSession();
+  }
+
+  /** Passes only if the caller may; {@code asked} is everything but the subject. */
+  private CheckOrgPermissionResponse require(
+      Headers headers, CheckOrgPermissionRequest.Builder asked) {
+    CheckOrgPermissionResponse answer =
+        authz
+            .withDeadlineAfter(DEADLINE_MILLIS, TimeUnit.MILLISECONDS)
+            .checkOrgPermission(asked.setHttp(credentials(headers)).build());
+    // A "no" about a permission is an answer: forget to look, and everybody is let in.
+    if (!answer.getAllowed()) {
+      throw new Forbidden(answer);
+    }
+    return answer;
+  }
+
+  /** The values as they were received, all of them. */
+  private static HttpCredentials credentials(Headers headers) {
+    return HttpCredentials.newBuilder()
+        .addAllAuthorization(headers.getOrDefault("authorization", List.of()))
+        .addAllCookie(headers.getOrDefault("cookie", List.of()))
+        .build();
+  }
+
+  /** The token is good, and its user may not; the decision is found in the service's log. */
+  private static final class Forbidden extends RuntimeException {
+    private static final long serialVersionUID = 1;
+
+    final String reason;
+    final String decisionId;
+
+    Forbidden(CheckOrgPermissionResponse answer) {
+      // A reason of a newer service has no name here.
+      reason =
+          answer.getReason() == Reason.UNRECOGNIZED
+              ? String.valueOf(answer.getReasonValue())
+              : answer.getReason().name().replaceFirst("^REASON_", "");
+      decisionId = answer.getDecisionId();
     }
   }
 
