@@ -2,7 +2,10 @@
 
 mod answers;
 mod commands;
+mod crashes;
 mod effects;
+mod logs;
+mod reload;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -14,7 +17,7 @@ use clerk_authz::{
 use crate::support::{
     Fixture, PATIENCE,
     database::{Database, user_id},
-    eventually, offline_clerk, settings_for,
+    eventually_within, offline_clerk, settings_for,
     webhook::{NEXT_SECRET, SECRET},
 };
 
@@ -92,11 +95,9 @@ async fn first_name(database: &Database, user: &str) -> Option<String> {
 }
 
 async fn settled(database: &Database, within: Duration) {
-    let settled = eventually("the inbox is empty", || async {
+    eventually_within(within, "the inbox is empty", || async {
         let stats = database.store.stats(&database.instance).await;
         stats.expect("answered").oldest_waiting.is_none()
-    });
-    tokio::time::timeout(within, settled)
-        .await
-        .expect("in time");
+    })
+    .await;
 }

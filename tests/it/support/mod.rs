@@ -3,6 +3,7 @@
 pub mod database;
 pub mod directory;
 pub mod postgres;
+pub mod process;
 pub mod raw;
 pub mod receiver;
 pub mod webhook;
@@ -220,8 +221,17 @@ pub fn http_client() -> reqwest::Client {
 }
 
 /// Waits until `condition` holds.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
-    let end = tokio::time::Instant::now() + PATIENCE;
+pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl FnMut() -> F) {
+    eventually_within(PATIENCE, what, condition).await;
+}
+
+/// As [`eventually`], where something takes longer by its nature.
+pub async fn eventually_within<F: Future<Output = bool>>(
+    limit: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) {
+    let end = tokio::time::Instant::now() + limit;
     while !condition().await {
         assert!(tokio::time::Instant::now() < end, "never: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;

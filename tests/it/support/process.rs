@@ -1,0 +1,73 @@
+//! The service as a process of its own: the real binary, which can be killed.
+
+use std::{net::SocketAddr, process::Stdio};
+
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    task::JoinHandle,
+};
+
+use super::PATIENCE;
+
+/// A running `clerk-authz serve`; killed when dropped.
+pub struct Service {
+    child: Child,
+    pub http_addr: SocketAddr,
+    /// Lines that came behind the one that said where it listens, and the ones before it.
+    log: JoinHandle<String>,
+}
+
+impl Service {
+    /// With these variables and no others.
+    pub async fn start(variables: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_clerk-authz"))
+            .arg("serve")
+            .env_clear()
+            .envs([
+                ("CLERK_AUTHZ_GRPC_ADDR", "127.0.0.1:0"),
+                ("CLERK_AUTHZ_HTTP_ADDR", "127.0.0.1:0"),
+            ])
+            .envs(variables.iter().copied())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("it runs");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let mut log = String::new();
+        let listening = async {
+            loop {
+                let line = lines.next_line().await.expect("text");
+                let line = line.unwrap_or_else(|| panic!("it ended: {log}"));
+                log.push_str(&line);
+                log.push('\n');
+                if line.contains(" listening ") {
+                    let addr = line.split_once("http=").expect("its address").1;
+                    let addr = addr.split(' ').next().unwrap_or(addr);
+                    return addr.parse().expect("an address");
+                }
+            }
+        };
+        let http_addr = tokio::time::timeout(PATIENCE, listening)
+            .await
+            .expect("it starts");
+        let log = tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                log.push_str(&line);
+                log.push('\n');
+            }
+            log
+        });
+        Self {
+            child,
+            http_addr,
+            log,
+        }
+    }
+
+    /// `kill -9`, whatever it is doing; what it had logged.
+    pub async fn kill(mut self) -> String {
+        self.child.kill().await.expect("killed");
+        self.log.await.expect("read")
+    }
+}
