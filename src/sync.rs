@@ -3,8 +3,17 @@
 //! Called by the doors and by `server`. Knows Clerk and the store through `mirror`'s traits only;
 //! which of two things that were said stands is for `mirror` to say.
 
+mod ear;
 mod inbox;
 mod sync_user;
 
+pub use self::ear::Ear;
 pub use self::inbox::{DeliveryOutcome, EventClass, Inbox, InboxStats, Inboxes, NotTaken, Taken};
 pub use self::sync_user::{SyncError, SyncOutcome, SyncUser, Synced, UserSync};
+
+use std::sync::Arc;
+
+use crate::identity::Timestamp;
+
+/// Reads the time.
+type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
