@@ -34,6 +34,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["explain", "identity", "mirror", "reason"],
         &["thiserror"],
     ),
+    ("policy", &[], &["thiserror"]),
     (
         "webhook",
         &["identity"],
