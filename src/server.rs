@@ -35,7 +35,7 @@ use crate::{
     mirror::StoreError,
     settings::{Problems, Settings},
     store::SqlStore,
-    sync::UserSync,
+    sync::{UserSync, WatchLimits, Watches},
     telemetry::metrics::Exporter,
 };
 
@@ -48,12 +48,15 @@ pub const MAX_CALLS: usize = 8_192;
 pub struct Limits {
     /// [`MAX_CALLS`].
     pub max_calls: usize,
+    /// Of watches, which are no calls that end.
+    pub watches: WatchLimits,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             max_calls: MAX_CALLS,
+            watches: WatchLimits::default(),
         }
     }
 }
@@ -271,11 +274,26 @@ pub async fn start_under(
         Arc::clone(&clock),
     ));
     let users = store.clone().map(|store| UserSync::new(Arc::new(store)));
-    let door = AuthzDoor::new(Arc::clone(&checker), users, Arc::clone(&clock));
+    let watches = store.clone().map(|store| {
+        Arc::new(Watches::new(
+            Arc::new(store),
+            limits.watches,
+            Arc::clone(&clock),
+            draining.clone(),
+            tasks.clone(),
+        ))
+    });
+    let door = AuthzDoor::new(
+        Arc::clone(&checker),
+        users,
+        watches.clone(),
+        Arc::clone(&clock),
+    );
     let exporter = Exporter::new(metrics::source(
         checker,
         door.calls(),
         inboxes.clone(),
+        watches,
         clock,
     ));
     let doors = vec![

@@ -1,10 +1,16 @@
-//! Keeps the mirror true: brings in what Clerk says, now and whenever it tells.
+//! Keeps the mirror true: brings in what Clerk says, now and whenever it tells; and tells others.
 //!
 //! Called by the doors and by `server`. Knows Clerk and the store through `mirror`'s traits only;
 //! which of two things that were said stands is for `mirror` to say.
 
+mod closed_list;
 mod inbox;
 mod sync_user;
+mod watch;
 
 pub use self::inbox::{DeliveryOutcome, EventClass, Inbox, InboxStats, Inboxes, NotTaken, Taken};
 pub use self::sync_user::{SyncError, SyncOutcome, SyncUser, Synced, UserSync};
+pub use self::watch::{
+    ChangeKind, InvalidToken, NotOpened, WatchChange, WatchEnd, WatchEndCause, WatchLimits,
+    WatchMessage, WatchScope, WatchStats, Watches, Watching,
+};

@@ -85,6 +85,9 @@ catalogue! {
     INBOX_IGNORED = Counter "clerk_authz_inbox_ignored" ["instance", "class"], "Webhook messages that this replica took and that are about nothing that is mirrored";
     INBOX_FAILURES = Counter "clerk_authz_inbox_failures" ["instance"], "Webhook messages that were not applied and are tried again";
     INBOX_POISONED = Counter "clerk_authz_inbox_poisoned" ["instance"], "Webhook messages that this replica put on the poison list";
+    WATCHES = Gauge "clerk_authz_watches" ["instance"], "Watches of users that are open at this replica";
+    WATCH_MESSAGES = Counter "clerk_authz_watch_messages" ["instance", "change"], "Messages of watches, by what they tell";
+    WATCHES_ENDED = Counter "clerk_authz_watches_ended" ["instance", "cause"], "Watches that ended, by why";
     DATABASE_UP = Gauge "clerk_authz_database_up" [], "1 when the database answers, else 0; absent where there is none";
 }
 

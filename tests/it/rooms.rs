@@ -92,6 +92,8 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["identity", "mirror", "webhook"],
         &[
             "arc_swap",
+            "aws_lc_rs",
+            "base64",
             "fastrand",
             "futures_util",
             "thiserror",
@@ -142,6 +144,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         ],
         &[
             "axum",
+            "fastrand",
             "futures_util",
             "http",
             "pin_project_lite",
