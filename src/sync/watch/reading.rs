@@ -174,12 +174,13 @@ impl Reading {
         let mut now = self.what_they_are(store, &subjects).await?;
         let mut messages = Vec::with_capacity(subjects.len());
         for (position, subject) in subjects.into_iter().rev() {
-            let change = now.remove(&subject).unwrap_or_else(|| match subject {
-                Subject::User(id) => WatchChange::UserDeleted(id),
-                Subject::Membership((organization, user)) => {
+            let change = match (now.remove(&subject), subject) {
+                (Some(change), _) => change,
+                (None, Subject::User(id)) => WatchChange::UserDeleted(id),
+                (None, Subject::Membership((organization, user))) => {
                     WatchChange::MembershipDeleted(organization, user)
                 }
-            });
+            };
             self.cursor.position = position;
             messages.push(self.tell(change));
         }
