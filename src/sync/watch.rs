@@ -14,7 +14,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -28,20 +28,16 @@ pub use self::{
     cursor::{InvalidToken, WatchScope},
     stats::{ChangeKind, WatchEndCause, WatchStats},
 };
+use super::{Clock, Ear};
 use crate::{
-    identity::{InstanceName, OrganizationId, Timestamp, UserId},
-    mirror::{MirroredMembership, Seen, Store, StoreError, User},
+    identity::{InstanceName, OrganizationId, UserId},
+    mirror::{MirroredMembership, Position, Seen, Store, StoreError, User},
 };
 
 /// Messages between a watch and whoever takes them. At it the watch waits.
 const BACKLOG: usize = 16;
 /// From one look at the feed to the next, at least: what changes meanwhile is read at once.
 const GATHER: Duration = Duration::from_millis(20);
-/// From one look at the feed to the next, at most.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-
-/// Reads the time.
-type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// What watches may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +121,7 @@ pub enum WatchEnd {
 /// All watches of this process.
 pub struct Watches {
     store: Arc<dyn Store>,
+    ear: Arc<Ear>,
     clock: Clock,
     limits: WatchLimits,
     places: Arc<Semaphore>,
@@ -143,9 +140,10 @@ impl fmt::Debug for Watches {
 }
 
 impl Watches {
-    /// Of `store`, until `draining`; their tasks are among `tasks`.
+    /// Of `store`, at which `ear` hears, until `draining`; their tasks are among `tasks`.
     pub fn new(
         store: Arc<dyn Store>,
+        ear: Arc<Ear>,
         limits: WatchLimits,
         clock: Clock,
         draining: CancellationToken,
@@ -153,6 +151,7 @@ impl Watches {
     ) -> Self {
         Self {
             store,
+            ear,
             clock,
             limits,
             places: Arc::new(Semaphore::new(limits.max_open)),
@@ -187,6 +186,7 @@ impl Watches {
                 Err(Unusable::Expired) => return Err(WatchEnd::Expired.into()),
             }
         };
+        let heard = self.ear.hear(instance);
         let reading = Reading::new(instance.clone(), cursor);
         reading.check(store).await?;
 
@@ -195,7 +195,7 @@ impl Watches {
         let (say_end, ended) = oneshot::channel();
         let (watches, told) = (Arc::clone(self), Arc::clone(&counters));
         self.tasks.spawn(async move {
-            let ended = watches.run(reading, &sender, &told).await;
+            let ended = watches.run(reading, heard, &sender, &told).await;
             told.count_end(WatchEndCause::of(ended.as_ref()));
             if let Some(ended) = ended {
                 // Nobody is there to hear it.
@@ -218,6 +218,7 @@ impl Watches {
     async fn run(
         &self,
         reading: Reading,
+        heard: watch::Receiver<Position>,
         sender: &mpsc::Sender<WatchMessage>,
         counters: &InstanceCounters,
     ) -> Option<WatchEnd> {
@@ -225,13 +226,14 @@ impl Watches {
         tokio::select! {
             () = sender.closed() => None,
             () = self.draining.cancelled() => Some(WatchEnd::Draining),
-            ended = self.tell(reading, sender, counters) => ended.err(),
+            ended = self.tell(reading, heard, sender, counters) => ended.err(),
         }
     }
 
     async fn tell(
         &self,
         mut reading: Reading,
+        mut heard: watch::Receiver<Position>,
         sender: &mpsc::Sender<WatchMessage>,
         counters: &InstanceCounters,
     ) -> Result<(), WatchEnd> {
@@ -248,6 +250,7 @@ impl Watches {
         };
         let mut told_at = Instant::now();
         loop {
+            heard.mark_unchanged();
             let page = reading.next_page(&*self.store).await?;
             for message in page.messages {
                 told_at = send(message).await?;
@@ -258,7 +261,7 @@ impl Watches {
             if page.is_last {
                 sleep(GATHER).await;
                 tokio::select! {
-                    () = sleep(LOOK_INTERVAL) => {}
+                    Ok(()) = heard.changed() => {}
                     () = sleep_until(told_at + self.limits.heartbeat) => {}
                 }
             }
