@@ -13,6 +13,8 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -28,6 +30,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # noqa:
 BINARY = sys.argv[1] if len(sys.argv) > 1 else str(ROOT / "target/debug/clerk-authz")
 CI = os.environ.get("CI") == "true"
 PATIENCE_SECONDS = 30
+JSON = {"content-type": "application/json"}
 passed = failed = skipped = 0
 notes = []
 
@@ -101,6 +104,11 @@ class Clerk:
         self.clerk = Process([BINARY, "emulator", "--addr", CLERK])
         eventually("the offline Clerk", lambda: request(f"http://{CLERK}/")[0] == 200)
         self.world = json.loads(request(f"http://{CLERK}/_emulator/world")[2])["instances"][0]
+        self.state = tempfile.TemporaryDirectory()
+        # What the service misses comes again soon.
+        told = {"url": f"http://{HTTP}/webhooks/clerk", "retry_milliseconds": [200] * 20}
+        told = request(f"http://{CLERK}/_emulator/webhooks", JSON, json.dumps(told).encode(), "PUT")
+        self.webhook_secret = json.loads(told[2])["secret"]
         self.start()
 
     def start(self):
@@ -112,6 +120,8 @@ class Clerk:
                 "CLERK_AUTHORIZED_PARTIES": "http://localhost:3000",
                 "CLERK_SECRET_KEY": self.world["secret_key"],
                 "CLERK_API_URL": self.world["issuer"],
+                "CLERK_AUTHZ_DATABASE_URL": f"sqlite://{self.state.name}/clerk-authz.db",
+                "CLERK_WEBHOOK_SIGNING_SECRET": self.webhook_secret,
             },
         )
         eventually("the service", lambda: request(f"http://{HTTP}/readyz")[0] == 200)
@@ -119,10 +129,18 @@ class Clerk:
     def token(self, query="", user="user_alice"):
         return request(f"http://{CLERK}/_emulator/token?user={user}{query}")[2]
 
+    def api(self, method, path, body=None):
+        """What the offline Clerk's Backend API answers."""
+        headers = {**JSON, "authorization": f"Bearer {self.world['secret_key']}"}
+        data = json.dumps(body).encode() if body is not None else None
+        status, _, text = request(f"http://{CLERK}/v1{path}", headers, data, method)
+        assert status < 300, (method, path, status, text)
+        return json.loads(text)
+
     def cookie(self):
         body = json.dumps({"user": "user_alice"}).encode()
         answer = request(
-            f"http://{CLERK}/_emulator/tokens", {"content-type": "application/json"}, body
+            f"http://{CLERK}/_emulator/tokens", JSON, body
         )
         return json.loads(answer[2])["cookie"]
 
@@ -185,6 +203,63 @@ def example(language, command, cwd, clerk):
     finally:
         app.end()
     report(language, suite)
+
+
+class Lines:
+    """What a process prints, read beside it."""
+
+    def __init__(self, process):
+        self.lines = []
+        self.next = 0
+        reader = threading.Thread(target=self.read, args=(process.process.stdout,), daemon=True)
+        reader.start()
+
+    def read(self, stdout):
+        for line in stdout:
+            self.lines.append(line.strip())
+
+    def come_to(self, start):
+        """The next line that begins so."""
+
+        def found():
+            while self.next < len(self.lines):
+                self.next += 1
+                if self.lines[self.next - 1].startswith(start):
+                    return True
+            return False
+
+        eventually(f"a line {start!r}", found)
+        return self.lines[self.next - 1]
+
+
+def watcher(language, command, cwd, clerk):
+    """The copy of one language: what changes at Clerk is in it, also what changed while the service was
+    away."""
+    suite = []
+    watch = Process(command, cwd=cwd, env={"AUTHZ_ADDR": GRPC})
+    try:
+        lines = Lines(watch)
+        lines.come_to("complete: ")
+        check(suite, "the snapshot is complete", True)
+        erin = clerk.api("POST", "/users", {"email_address": [f"{language}@example.com"], "first_name": "Erin"})["id"]
+        lines.come_to(f"user {erin} Erin")
+        check(suite, "a user is made", True)
+        clerk.api("PATCH", f"/users/{erin}", {"first_name": "Eve"})
+        lines.come_to(f"user {erin} Eve")
+        check(suite, "a user is changed", True)
+        clerk.service.end()
+        lines.come_to("broken: UNAVAILABLE" if language != "go" else "broken: Unavailable")
+        clerk.api("DELETE", f"/users/{erin}")
+        clerk.start()
+        lines.come_to(f"gone {erin}")
+        check(suite, "what was deleted meanwhile is gone", True)
+        began_anew = sum(line.startswith("complete: ") for line in lines.lines)
+        check(suite, "it went on where it was", began_anew == 1, lines.lines)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the suite has failed
+        check(suite, "runs", False, repr(error))
+    finally:
+        watch.end()
+    report(f"{language}, a copy", suite)
 
 
 def permission(suite, url, bearer, clerk):
@@ -307,6 +382,98 @@ class Guide:
         return list(zip(lines, parts[0::2], map(int, parts[1::2]), strict=False))
 
 
+class Shell:
+    """One bash, to which lines are given one after the other, as somebody pastes them."""
+
+    MARK = "=== done: "
+
+    def __init__(self, definitions, env):
+        self.process = subprocess.Popen(
+            ["bash"], cwd=ROOT, env=env, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        self.run(definitions)
+
+    def run(self, line):
+        """What a line prints, and its exit code."""
+        self.process.stdin.write(f"{line}\ncode=$?; echo; echo '{self.MARK}'$code\n")
+        self.process.stdin.flush()
+        printed = []
+        for text in self.process.stdout:
+            if text.startswith(self.MARK):
+                return "".join(printed), int(text.removeprefix(self.MARK))
+            printed.append(text)
+        raise AssertionError(f"the shell ended at {line!r}")
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait(15)
+        self.process.stdout.close()
+
+
+# What "within a second" may take here, the start of grpcurl included.
+SOON_SECONDS = 2.0
+
+
+def seen_soon(suite, shell, line, expected):
+    """Asks until it is answered as the line says, and how long that took."""
+    began = time.monotonic()
+    while True:
+        printed, _ = shell.run(line)
+        seconds = time.monotonic() - began
+        if expected in printed or seconds > SOON_SECONDS:
+            break
+    check(suite, f"soon: {line[:60]}: {expected}", expected in printed, (line, printed))
+    return seconds
+
+
+def follow(suite, title, lines, shell, told):
+    """Lines that change something at Clerk: each answers as is said behind it, and the watch tells of
+    each in its order."""
+    slowest = 0.0
+    for line in lines:
+        asked, _, expected = line.partition("    # ")
+        if asked.startswith("authz WatchUsers"):
+            # Apart from what the other lines print.
+            asked = asked.replace(" & ", f" > {told.name} & ")
+            expected = ""
+        if asked.startswith("soon "):
+            slowest = max(slowest, seen_soon(suite, shell, asked.removeprefix("soon "), expected))
+            continue
+        if asked == "kill $WATCH":
+            watched(suite, title, told)
+        printed, code = shell.run(asked)
+        good = expected in printed if expected else code == 0 and '"errors"' not in printed
+        check(suite, f"{title}: {line[:60]}", good, (line, printed, code))
+    if slowest:
+        check(suite, f"{title}: within {SOON_SECONDS} s", slowest <= SOON_SECONDS, slowest)
+        notes.append(f"dev, {title}: the slowest was seen after {slowest:.2f} s")
+
+
+def watched(suite, title, told):
+    """What the watch printed, in order."""
+    if "dropped" in title:
+        expected = ["snapshotComplete", '"membershipDeleted"', '"role": "org:member"']
+    else:
+        expected = ["snapshotComplete", "user_alice", '"firstName": "Dave"', '"firstName": "David"',
+                    '"banned": true', '"userDeleted"']
+
+    def found():
+        rest = Path(told.name).read_text()
+        for word in expected:
+            _, at, rest = rest.partition(word)
+            if not at:
+                return False
+        return True
+
+    try:
+        eventually(f"{expected} in order", found)
+        good = True
+    except AssertionError:
+        good = False
+    check(suite, f"{title}: WatchUsers tells of it", good, Path(told.name).read_text())
+
+
 def as_titled(line, printed, code, expected):
     """Whether a line of the guide answers as its title says; `expected` is None for a yes."""
     unknown = expected == "CLERK_UNAVAILABLE"
@@ -345,11 +512,17 @@ def dev():
         guide = Guide(process)
         check(suite, "shows no port 0", not re.search(r":0\b", guide.text), guide.text)
         titles = [title for title, _ in guide.blocks]
-        for word, least in [("an allow", 2), ("allowed", 5), ("denied, ", 5), ("Clerk goes down", 1), ("the same from Python", 1)]:
+        for word, least in [("an allow", 2), ("allowed", 5), ("denied, ", 5), ("Clerk goes down", 1), ("users are", 1), ("a session ends", 1), ("a member is dropped", 1), ("the same from Python", 1)]:
             found = sum(title.startswith(word) for title in titles)
             check(suite, f"at least {least} of {word!r}", found >= least, titles)
         env = {key: value for key, value in os.environ.items() if not key.startswith("CLERK_")}
         for title, lines in guide.blocks:
+            if "within a second" in title or "dropped" in title:
+                shell = Shell(guide.definitions, env)
+                with tempfile.NamedTemporaryFile() as told:
+                    follow(suite, title, lines, shell, told)
+                shell.end()
+                continue
             denied = re.match(r"denied, ([A-Z_]+)", title)
             expected = denied and denied[1]
             ran = guide.paste(lines, env)
@@ -381,15 +554,19 @@ def main():
         health_and_reflection(clerk)
         go = ROOT / ".tools/go/example"
         java = ROOT / "examples/java/target"
-        for language, tool, ready, command, cwd in [
-            ("python", "python3", True, [str(ROOT / ".venv/bin/python"), "app.py"], "python"),
-            ("node", "node", (ROOT / "examples/node/node_modules").exists(), ["node", "app.mjs"], "node"),
-            ("go", "go", go.exists(), [str(go)], "go"),
+        python = str(ROOT / ".venv/bin/python")
+        in_java = ["java", "-cp", f"{java}/example.jar:{java}/lib/*"]
+        for language, tool, ready, command, watch in [
+            ("python", "python3", True, [python, "app.py"], [python, "watch.py"]),
+            ("node", "node", (ROOT / "examples/node/node_modules").exists(),
+             ["node", "app.mjs"], ["node", "watch.mjs"]),
+            ("go", "go", go.exists(), [str(go)], [str(go.with_name("watch"))]),
             ("java", "java", (java / "example.jar").exists(),
-             ["java", "-cp", f"{java}/example.jar:{java}/lib/*", "example.App"], "java"),
+             [*in_java, "example.App"], [*in_java, "example.Watch"]),
         ]:
             if shutil.which(tool) and ready:
-                example(language, command, ROOT / "examples" / cwd, clerk)
+                example(language, command, ROOT / "examples" / language, clerk)
+                watcher(language, watch, ROOT / "examples" / language, clerk)
             else:
                 why = "is not built: run `make setup`" if shutil.which(tool) else f"needs {tool}"
                 notes.append(f"skipped: {language} {why}")
@@ -397,6 +574,7 @@ def main():
     finally:
         code = clerk.service.end()
         clerk.clerk.end()
+        clerk.state.cleanup()
     suite = []
     check(suite, "SIGTERM ends the service with 0", code == 0, code)
     report("end", suite)
