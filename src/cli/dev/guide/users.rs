@@ -62,6 +62,7 @@ soon {verify}    # SESSION_REVOKED"#
     let check = r#"authz CheckOrgPermission '{"token":"'$TOKEN'","role":"member"}'"#;
     let lines = format!(
         r#"authz WatchUsers '{{"with_memberships":true}}' & WATCH=$!    # tells of what follows
+authz SyncUser '{{"user_id":"{other_user}"}}'    # "outcome"
 TOKEN=$(token '{other_user}&organization={organization}')
 {check}    # "allowed": true
 clerk DELETE /organizations/{organization}/memberships/{other_user}
