@@ -6,11 +6,13 @@
 mod closed_list;
 mod ear;
 mod inbox;
+mod revocations;
 mod sync_user;
 mod watch;
 
 pub use self::ear::Ear;
 pub use self::inbox::{DeliveryOutcome, EventClass, Inbox, InboxStats, Inboxes, NotTaken, Taken};
+pub use self::revocations::follow_revocations;
 pub use self::sync_user::{SyncError, SyncOutcome, SyncUser, Synced, UserSync};
 pub use self::watch::{
     ChangeKind, InvalidToken, NotOpened, WatchChange, WatchEnd, WatchEndCause, WatchLimits,
