@@ -29,7 +29,7 @@ pub(super) fn print(cast: &Cast<'_>) {
     let dave = r#"authz GetUser '{"user_id":"'$DAVE'"}'"#;
     let lines = format!(
         r#"authz WatchUsers '{{"with_memberships":true}}' & WATCH=$!    # tells of all that follows, here
-authz SyncUser '{{"user_id":"{user}"}}'    # "SYNC_OUTCOME_CREATED"
+authz SyncUser '{{"user_id":"{user}"}}'    # "outcome"
 DAVE=$(clerk POST /users '{{"email_address":["dave@example.com"],"first_name":"Dave"}}' | {ITS_ID})
 soon {dave}    # "firstName": "Dave"
 clerk PATCH /users/$DAVE '{{"first_name":"David"}}'
@@ -68,6 +68,7 @@ TOKEN=$(token '{other_user}&organization={organization}')
 clerk DELETE /organizations/{organization}/memberships/{other_user}
 soon {check}    # REASON_NOT_A_MEMBER
 clerk POST /organizations/{organization}/memberships '{{"user_id":"{other_user}","role":"org:member"}}'
+authz SyncUser '{{"user_id":"{other_user}"}}'    # "SYNC_OUTCOME_UPDATED"
 kill $WATCH"#
     );
     anstream::println!(
