@@ -4,10 +4,11 @@
 //! Called by the gRPC door. A watch is a task that reads the store page by page and hands on what it
 //! read through a short channel; at its end it waits for whoever takes. It keeps nothing else: where
 //! it stands is in the token (`cursor`), and what follows is in the store (`reading`). So any replica
-//! goes on with any token.
+//! goes on with any token. Watches that have caught up share what they read (`slices`).
 
 mod cursor;
 mod reading;
+mod slices;
 mod stats;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -22,6 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     cursor::{Cursor, Unusable},
     reading::Reading,
+    slices::Slices,
     stats::{Counters, InstanceCounters},
 };
 pub use self::{
@@ -36,7 +38,7 @@ use crate::{
 
 /// Messages between a watch and whoever takes them. At it the watch waits.
 const BACKLOG: usize = 16;
-/// From one look at the feed to the next, at least: what changes meanwhile is read at once.
+/// From one look at the feed's end to the next, at least: what changes meanwhile is read at once.
 const GATHER: Duration = Duration::from_millis(20);
 
 /// What watches may take.
@@ -73,11 +75,11 @@ pub struct WatchMessage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchChange {
     /// A user is there, or is different.
-    User(Box<Seen<User>>),
+    User(Arc<Seen<User>>),
     /// A user is gone.
     UserDeleted(UserId),
     /// A membership is there, or is different.
-    Membership(Box<Seen<MirroredMembership>>),
+    Membership(Arc<Seen<MirroredMembership>>),
     /// A membership is gone.
     MembershipDeleted(OrganizationId, UserId),
     /// All that there was has been told.
@@ -121,6 +123,7 @@ pub enum WatchEnd {
 /// All watches of this process.
 pub struct Watches {
     store: Arc<dyn Store>,
+    slices: Slices,
     ear: Arc<Ear>,
     clock: Clock,
     limits: WatchLimits,
@@ -150,6 +153,7 @@ impl Watches {
         tasks: TaskTracker,
     ) -> Self {
         Self {
+            slices: Slices::new(Arc::clone(&store)),
             store,
             ear,
             clock,
@@ -251,7 +255,7 @@ impl Watches {
         let mut told_at = Instant::now();
         loop {
             heard.mark_unchanged();
-            let page = reading.next_page(&*self.store).await?;
+            let page = reading.next_page(&*self.store, &self.slices).await?;
             for message in page.messages {
                 told_at = send(message).await?;
             }
@@ -260,6 +264,10 @@ impl Watches {
             }
             if page.is_last {
                 sleep(GATHER).await;
+                // It was read a moment too early, for another watch.
+                if reading.position() < *heard.borrow() {
+                    continue;
+                }
                 tokio::select! {
                     Ok(()) = heard.changed() => {}
                     () = sleep_until(told_at + self.limits.heartbeat) => {}
