@@ -14,6 +14,7 @@ pub mod reason;
 pub mod credential;
 pub mod decision;
 pub mod mirror;
+pub mod policy;
 pub mod token;
 pub mod webhook;
 

@@ -30,6 +30,19 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["aws_lc_rs", "thiserror"],
     ),
     (
+        "policy",
+        &["decision", "reason"],
+        &[
+            "aws_lc_rs",
+            "humantime",
+            "serde",
+            "serde_saphyr",
+            "strsim",
+            "thiserror",
+            "url",
+        ],
+    ),
+    (
         "decision",
         &["explain", "identity", "mirror", "reason"],
         &["thiserror"],
@@ -74,6 +87,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "identity",
             "keys",
             "mirror",
+            "policy",
             "reason",
             "token",
         ],
@@ -86,6 +100,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "papaya",
             "thiserror",
             "tracing",
+            "url",
         ],
     ),
     (
