@@ -6,11 +6,13 @@ mod database;
 mod inboxes;
 mod instances;
 mod metrics;
+mod policies;
 mod revocations;
 
 use std::{
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -23,7 +25,9 @@ use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
-use self::{inboxes::InboxSet, instances::InstanceSet, revocations::RevocationSet};
+use self::{
+    inboxes::InboxSet, instances::InstanceSet, policies::Policies, revocations::RevocationSet,
+};
 use crate::{
     authz::{Checker, Instances, MembershipSettings, SessionLookups, TokenCache, Verifier},
     door::{
@@ -99,6 +103,16 @@ pub enum StartError {
         address: String,
         /// Why not.
         source: StoreError,
+    },
+    /// A route policy cannot be used.
+    #[error("{variable} is {}; {cause}", .file.display())]
+    Policy {
+        /// The setting.
+        variable: &'static str,
+        /// Its value.
+        file: PathBuf,
+        /// Everything that is wrong with it.
+        cause: String,
     },
     /// A port cannot be had.
     #[error("{variable} is {addr}; cannot listen there: {source}")]
@@ -296,6 +310,10 @@ pub async fn start_under(
         memberships(settings),
         Arc::clone(&clock),
     ));
+    let policies = Policies::load(settings, Arc::clone(&checker))?.map(Arc::new);
+    if let Some(policies) = &policies {
+        tasks.spawn(Arc::clone(policies).reload_on_change(stop.clone()));
+    }
     let users = store.clone().map(|store| UserSync::new(Arc::new(store)));
     let watches = store.clone().zip(ear.clone()).map(|(store, ear)| {
         Arc::new(Watches::new(
@@ -319,6 +337,7 @@ pub async fn start_under(
         inboxes.clone(),
         ear.clone(),
         watches,
+        policies.clone(),
         clock,
     ));
     let doors = vec![

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use super::policies::{Kind, Policies};
 use crate::{
     authz::{Checker, FactCacheStats, Instance, RevocationStats, Verifier},
     door::grpc::{CallOutcome, CallStats, Rpc},
@@ -18,6 +19,7 @@ pub(super) fn source(
     inboxes: Option<Arc<Inboxes>>,
     ear: Option<Arc<Ear>>,
     watches: Option<Arc<Watches>>,
+    policies: Option<Arc<Policies>>,
     clock: Clock,
 ) -> Source {
     Box::new(move |writer| {
@@ -29,6 +31,7 @@ pub(super) fn source(
         write_memberships(writer, checker.stats())?;
         write_keys(writer, verifier.instances().all(), clock())?;
         write_directories(writer, verifier.instances().all())?;
+        write_policies(writer, policies.as_deref())?;
         write_revocations(writer, verifier.instances().all(), ear.as_deref(), clock())?;
         write_inboxes(writer, inboxes.as_deref(), clock())?;
         write_watches(writer, watches.as_deref())
@@ -170,6 +173,41 @@ fn write_directories(writer: &mut Writer<'_>, instances: &[Arc<Instance>]) -> fm
     each(catalogue::CLERK_BREAKER_OPEN, |stats| {
         f64::from(u8::from(stats.breaker_open))
     })
+}
+
+fn write_policies(writer: &mut Writer<'_>, policies: Option<&Policies>) -> fmt::Result {
+    let in_use = policies.into_iter().flat_map(|policies| {
+        let gatekeeper = policies.gatekeeper();
+        let shadow = gatekeeper.shadow().0;
+        let in_force = Some((Kind::InForce, gatekeeper.policy()));
+        in_force
+            .into_iter()
+            .chain(shadow.map(|policy| (Kind::Shadow, policy)))
+    });
+    let routes = in_use.map(|(kind, policy)| {
+        let labels = [kind.name().to_owned(), policy.version().to_owned()];
+        (labels, policy.routes().len() as f64)
+    });
+    writer.write(catalogue::POLICY_ROUTES, routes)?;
+    let reloads = policies.into_iter().flat_map(|policies| {
+        Kind::ALL.into_iter().flat_map(move |kind| {
+            let (applied, refused) = policies.reloads(kind);
+            [("applied", applied), ("refused", refused)].map(|(outcome, count)| {
+                ([kind.name().to_owned(), outcome.to_owned()], number(count))
+            })
+        })
+    });
+    writer.write(catalogue::POLICY_RELOADS, reloads)?;
+    let tried = policies.into_iter().flat_map(|policies| {
+        let stats = policies.gatekeeper().shadow().1;
+        [
+            ("same", stats.same),
+            ("different", stats.different),
+            ("untold", stats.untold),
+        ]
+        .map(|(outcome, count)| ([outcome.to_owned()], number(count)))
+    });
+    writer.write(catalogue::POLICY_SHADOW, tried)
 }
 
 fn write_revocations(

@@ -136,6 +136,18 @@ pub const VARIABLES: &[Variable] = &[
         "The signing secret of the Clerk instance's webhook endpoint, or several between commas during a rotation; needs CLERK_AUTHZ_DATABASE_URL",
     ),
     variable(
+        "CLERK_AUTHZ_POLICY",
+        "policy",
+        None,
+        "The route policy, a YAML file, by which requests are authorized for Envoy and other proxies; read again when it changes",
+    ),
+    variable(
+        "CLERK_AUTHZ_SHADOW_POLICY",
+        "shadow-policy",
+        None,
+        "A policy that is tried beside it: where it would decide otherwise is counted and logged",
+    ),
+    variable(
         "CLERK_AUTHZ_INBOX_RETENTION",
         "inbox-retention",
         Some("30d"),

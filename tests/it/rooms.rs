@@ -30,11 +30,23 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["aws_lc_rs", "thiserror"],
     ),
     (
+        "policy",
+        &["decision", "reason"],
+        &[
+            "aws_lc_rs",
+            "humantime",
+            "serde",
+            "serde_saphyr",
+            "strsim",
+            "thiserror",
+            "url",
+        ],
+    ),
+    (
         "decision",
         &["explain", "identity", "mirror", "reason"],
         &["thiserror"],
     ),
-    ("policy", &[], &["thiserror"]),
     (
         "webhook",
         &["identity"],
@@ -75,6 +87,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "identity",
             "keys",
             "mirror",
+            "policy",
             "reason",
             "token",
         ],
@@ -87,6 +100,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "papaya",
             "thiserror",
             "tracing",
+            "url",
         ],
     ),
     (
