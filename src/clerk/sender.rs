@@ -28,6 +28,7 @@ use super::{
     transport::{self, InsecureUrl, Manner},
 };
 use crate::{
+    backoff,
     identity::InstanceName,
     keys::Clock,
     mirror::{Answered, Credentials, DirectoryError, DirectoryStats, RequestOutcome},
@@ -128,8 +129,9 @@ impl Sender {
             }
             // After a 429 the gate knows how long to wait.
             if let Fault::Failed { retry_after, .. } = &fault {
-                let wait =
-                    retry::backoff(attempt, fastrand::f64()).max(retry_after.unwrap_or_default());
+                let wait = retry::BACKOFF
+                    .after(attempt, backoff::chance())
+                    .max(retry_after.unwrap_or_default());
                 if Instant::now() + wait >= errand.deadline() {
                     return Err(fault.into_error(REFUSED_PAUSE));
                 }

@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use url::{Host, Url};
+use url::Url;
 
 /// A duration with a unit.
 pub(super) fn duration(text: &str) -> Option<Duration> {
@@ -86,17 +86,6 @@ pub(super) fn shown_address(text: &str) -> String {
         Some((scheme, _)) => format!("{scheme}://…@{host}"),
         None => format!("…@{host}"),
     }
-}
-
-/// An address that may be asked for keys: https, or http on this machine.
-pub(super) fn is_safe(url: &Url) -> bool {
-    let is_loopback = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => return false,
-    };
-    url.scheme() == "https" || (url.scheme() == "http" && is_loopback)
 }
 
 /// Whether the text is levels, or `target=level`, between commas.

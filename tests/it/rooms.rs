@@ -10,8 +10,9 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     (
         "identity",
         &[],
-        &["aws_lc_rs", "base64", "humantime", "thiserror"],
+        &["aws_lc_rs", "base64", "humantime", "thiserror", "url"],
     ),
+    ("backoff", &[], &["fastrand"]),
     ("reason", &[], &[]),
     ("explain", &[], &[]),
     (
@@ -49,7 +50,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     // Knowing: caches, keys, orchestration.
     (
         "keys",
-        &["identity"],
+        &["backoff", "identity"],
         &[
             "arc_swap",
             "aws_lc_rs",
@@ -89,11 +90,14 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "sync",
-        &["identity", "mirror", "webhook"],
+        &["backoff", "identity", "mirror", "webhook"],
         &[
             "arc_swap",
             "fastrand",
             "futures_util",
+            // How far a reconciliation has come is kept as JSON.
+            "serde",
+            "serde_json",
             "thiserror",
             "tokio",
             "tokio_util",
@@ -103,9 +107,8 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     // Doors and neighbours: each knows one foreign format.
     (
         "clerk",
-        &["identity", "keys", "mirror", "webhook"],
+        &["backoff", "identity", "keys", "mirror", "webhook"],
         &[
-            "fastrand",
             "futures_util",
             "httpdate",
             "reqwest",
