@@ -348,7 +348,7 @@ fn organization(mut row: Row) -> Result<Seen<MirroredOrganization>, StoreError> 
 }
 
 /// The text of a list.
-fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {
+pub(super) fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|_| broken("a list that has no JSON form"))
 }
 
