@@ -6,6 +6,7 @@ mod database;
 mod inboxes;
 mod instances;
 mod metrics;
+mod mirror;
 
 use std::{
     io,
@@ -22,7 +23,8 @@ use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
-use self::{inboxes::InboxSet, instances::InstanceSet};
+pub(crate) use self::instances::backend_api;
+use self::{inboxes::InboxSet, instances::InstanceSet, mirror::MirrorKeepers};
 use crate::{
     authz::{Checker, Instances, MembershipSettings, TokenCache, Verifier},
     door::{
@@ -227,6 +229,12 @@ pub async fn start_under(
             tasks.clone(),
         ));
     }
+    let keepers = store
+        .as_ref()
+        .map(|store| MirrorKeepers::new(settings, store, &clock));
+    if let Some(keepers) = &keepers {
+        set = set.with_listings(Arc::clone(&keepers.listings));
+    }
     let instances = set.apply(&settings.instances).await?;
     let cache = TokenCache::new(settings.cache_bytes);
     let verifier = Arc::new(Verifier::new(instances, cache, settings.clock_skew));
@@ -259,6 +267,9 @@ pub async fn start_under(
         tasks.spawn(Arc::clone(inboxes).listen(stop.clone()));
         tasks.spawn(Arc::clone(inboxes).keep_up(stop.clone()));
     }
+    if let Some(keepers) = &keepers {
+        keepers.start(&stop, &tasks);
+    }
     let refused_reloads = Arc::new(AtomicU64::new(0));
     if let Some(file) = settings.instances_file.clone() {
         let refused = Arc::clone(&refused_reloads);
@@ -276,6 +287,7 @@ pub async fn start_under(
         checker,
         door.calls(),
         inboxes.clone(),
+        keepers.clone(),
         clock,
     ));
     let doors = vec![
@@ -295,8 +307,9 @@ pub async fn start_under(
             let render: http::RenderMetrics = Arc::new(move || exporter.render());
             async move {
                 let stop = draining.cancelled_owned();
-                if let Err(error) = http::serve(http_listener, health, render, inboxes, stop).await
-                {
+                let nightly = keepers.map(|keepers| keepers.nightly);
+                let mirror = http::MirrorParts { inboxes, nightly };
+                if let Err(error) = http::serve(http_listener, health, render, mirror, stop).await {
                     error!(%error, "the HTTP door ended");
                 }
             }

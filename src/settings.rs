@@ -189,6 +189,8 @@ pub struct Settings {
     pub database: Option<DatabaseSettings>,
     /// How long the ids of webhook messages are known, and tombstones.
     pub inbox_retention: Duration,
+    /// When the mirror is reconciled each day, in minutes after midnight UTC; `None` for never.
+    pub reconcile_at_minutes: Option<u32>,
     /// How keys are kept fresh.
     pub keys: KeysSettings,
     /// How long one request to the Backend API may take.
@@ -315,6 +317,7 @@ impl Settings {
                 86_400..=31_622_400,
                 &mut problems,
             ),
+            reconcile_at_minutes: raw.time_of_day("CLERK_AUTHZ_RECONCILE_AT", &mut problems),
             keys,
             api_timeout: raw.duration_within(
                 "CLERK_AUTHZ_API_TIMEOUT",

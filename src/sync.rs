@@ -4,7 +4,28 @@
 //! which of two things that were said stands is for `mirror` to say.
 
 mod inbox;
+mod listings;
+mod reconcile;
+mod settle;
 mod sync_user;
 
+use std::sync::Arc;
+
 pub use self::inbox::{DeliveryOutcome, EventClass, Inbox, InboxStats, Inboxes, NotTaken, Taken};
+pub use self::listings::{InstanceListing, Listings};
+pub use self::reconcile::{
+    Drift, DriftCount, KindReport, LastRun, Nightly, NightlyStats, OnProgress, ReconcileAt,
+    ReconcileError, ReconcileJob, ReconcileProgress, ReconcileStage, Reconciler, Report,
+    RunOutcome,
+};
+pub use self::settle::{LookUpOutcome, Settler};
 pub use self::sync_user::{SyncError, SyncOutcome, SyncUser, Synced, UserSync};
+use crate::identity::Timestamp;
+
+/// Reads the time.
+type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// A name for this process among those that take leases, made up at each call.
+pub fn process_holder() -> String {
+    format!("{:016x}", fastrand::u64(..))
+}

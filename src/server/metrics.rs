@@ -2,13 +2,14 @@
 
 use std::{fmt, sync::Arc};
 
+use super::mirror::MirrorKeepers;
 use crate::{
     authz::{Checker, FactCacheStats, Instance, Verifier},
     door::grpc::{CallOutcome, CallStats, Rpc},
     identity::{InstanceName, Timestamp},
     keys::{Clock, KeyringStats},
-    mirror::DirectoryStats,
-    sync::{EventClass, InboxStats, Inboxes},
+    mirror::{DirectoryStats, EntityKind},
+    sync::{Drift, EventClass, InboxStats, Inboxes, RunOutcome},
     telemetry::metrics::{self as catalogue, Metric, Source, Writer},
 };
 
@@ -16,6 +17,7 @@ pub(super) fn source(
     checker: Arc<Checker>,
     calls: Arc<CallStats>,
     inboxes: Option<Arc<Inboxes>>,
+    keepers: Option<MirrorKeepers>,
     clock: Clock,
 ) -> Source {
     Box::new(move |writer| {
@@ -27,7 +29,11 @@ pub(super) fn source(
         write_memberships(writer, checker.stats())?;
         write_keys(writer, verifier.instances().all(), clock())?;
         write_directories(writer, verifier.instances().all())?;
-        write_inboxes(writer, inboxes.as_deref(), clock())
+        write_inboxes(writer, inboxes.as_deref(), clock())?;
+        match &keepers {
+            Some(keepers) => write_mirror(writer, keepers),
+            None => Ok(()),
+        }
     })
 }
 
@@ -210,4 +216,36 @@ fn write_inboxes(
     each(catalogue::INBOX_POISONED, |stats| stats.poisoned)?;
     let up = inboxes.map(|inboxes| ([], f64::from(u8::from(inboxes.store_answers()))));
     writer.write::<[String; 0]>(catalogue::DATABASE_UP, up)
+}
+
+fn write_mirror(writer: &mut Writer<'_>, keepers: &MirrorKeepers) -> fmt::Result {
+    let stats = keepers.nightly.stats();
+    let runs = stats.runs.iter();
+    let runs = runs.map(|(outcome, count)| ([outcome.name().to_owned()], number(*count)));
+    writer.write(catalogue::RECONCILE_RUNS, runs)?;
+    let all = || stats.last_runs.iter();
+    let drift = all().flat_map(|(name, last)| {
+        EntityKind::ALL.into_iter().flat_map(move |kind| {
+            Drift::ALL.into_iter().filter_map(move |drift| {
+                let labels = [name.as_str(), kind.name(), drift.name()].map(str::to_owned);
+                Some((labels, number(last.found(kind, drift)?)))
+            })
+        })
+    });
+    writer.write(catalogue::RECONCILE_DRIFT, drift)?;
+    let at = all().filter_map(|(name, last)| {
+        let at = last.at()?.unix_millis() as f64 / 1_000.0;
+        Some(([name.to_string()], at))
+    });
+    writer.write(catalogue::RECONCILE_LAST_RUN, at)?;
+    let failed = all().map(|(name, last)| {
+        let failed = last.outcome() == Some(RunOutcome::Failed);
+        ([name.to_string()], f64::from(u8::from(failed)))
+    });
+    writer.write(catalogue::RECONCILE_FAILED, failed)?;
+    let look_ups = keepers.settler.stats();
+    let look_ups = look_ups
+        .iter()
+        .map(|(outcome, count)| ([outcome.name().to_owned()], number(*count)));
+    writer.write(catalogue::LOOK_UPS, look_ups)
 }

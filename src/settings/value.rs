@@ -45,6 +45,15 @@ pub(super) fn count(text: &str, bounds: &RangeInclusive<u32>) -> Option<u32> {
     bounds.contains(&count).then_some(count)
 }
 
+/// `HH:MM`, from `00:00` to `23:59`: minutes after midnight.
+pub(super) fn time_of_day(text: &str) -> Option<u32> {
+    let (hours, minutes) = text.split_once(':')?;
+    if hours.len() != 2 || minutes.len() != 2 {
+        return None;
+    }
+    Some(count(hours, &(0..=23))? * 60 + count(minutes, &(0..=59))?)
+}
+
 /// Bounds as people read them.
 pub(super) fn shown_bounds(bounds: &RangeInclusive<u32>) -> String {
     format!("a number from {} to {}", bounds.start(), bounds.end())

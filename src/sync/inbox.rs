@@ -21,14 +21,12 @@ pub use self::{
     intake::{NotTaken, Taken},
     stats::{DeliveryOutcome, EventClass, InboxStats},
 };
+use super::Clock;
 use crate::{
     identity::{InstanceName, Timestamp},
     mirror::{EventReader, Store},
     webhook::SigningSecret,
 };
-
-/// Reads the time.
-type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// One instance's inbox: where its messages arrive.
 pub struct Inbox {
