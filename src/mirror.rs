@@ -18,7 +18,7 @@ pub mod ordering;
 mod sightings;
 mod store;
 
-pub use self::change::{Change, ChangeEvent, FeedPage, Position, RecordedRevocation, Revocation};
+pub use self::change::{Change, ChangeEvent, FeedPage, Position, Revocation};
 pub use self::directory::{
     Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats, Join,
     MembershipAnswer, RequestOutcome, UserDirectory, WholeMembership,

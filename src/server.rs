@@ -37,7 +37,7 @@ use crate::{
     mirror::StoreError,
     settings::{Problems, Settings},
     store::SqlStore,
-    sync::UserSync,
+    sync::{Ear, UserSync},
     telemetry::metrics::Exporter,
 };
 
@@ -219,9 +219,13 @@ pub async fn start_under(
         stop.clone(),
         tasks.clone(),
     );
+    let ear = store
+        .as_ref()
+        .map(|store| Arc::new(Ear::new(Arc::new(store.clone()), Arc::clone(&clock))));
     let inboxes = store
         .as_ref()
-        .map(|store| database::inboxes(settings, store, Arc::clone(&clock)));
+        .zip(ear.as_ref())
+        .map(|(store, ear)| database::inboxes(settings, store, ear, Arc::clone(&clock)));
     if let Some(inboxes) = &inboxes {
         set = set.with_inboxes(InboxSet::new(
             Arc::clone(inboxes),
@@ -263,8 +267,10 @@ pub async fn start_under(
     first_keys(&verifier.instances(), &clock).await;
     health.start().await;
     tasks.spawn(grpc::report_health(Arc::clone(&health), stop.clone()));
+    if let Some(ear) = &ear {
+        tasks.spawn(Arc::clone(ear).listen(stop.clone()));
+    }
     if let Some(inboxes) = &inboxes {
-        tasks.spawn(Arc::clone(inboxes).listen(stop.clone()));
         tasks.spawn(Arc::clone(inboxes).keep_up(stop.clone()));
     }
     if let Some(keepers) = &keepers {

@@ -3,6 +3,7 @@
 //! Called by the doors and by `server`. Knows Clerk and the store through `mirror`'s traits only;
 //! which of two things that were said stands is for `mirror` to say.
 
+mod ear;
 mod inbox;
 mod listings;
 mod reconcile;
@@ -11,6 +12,7 @@ mod sync_user;
 
 use std::sync::Arc;
 
+pub use self::ear::Ear;
 pub use self::inbox::{DeliveryOutcome, EventClass, Inbox, InboxStats, Inboxes, NotTaken, Taken};
 pub use self::listings::{InstanceListing, Listings};
 pub use self::reconcile::{

@@ -100,12 +100,3 @@ pub enum Revocation {
         not_before: Timestamp,
     },
 }
-
-/// A revocation, and the place in the feed at which it took effect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordedRevocation {
-    /// In the feed.
-    pub position: Position,
-    /// What it denies.
-    pub revocation: Revocation,
-}

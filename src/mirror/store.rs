@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::{
     Applied, ClaimId, Claimed, Effect, Entity, EntityKind, Failed, FeedPage, Head, InboxEntry,
     InboxFilter, InboxState, MirroredMembership, MirroredOrganization, Position, Received,
-    RecordedRevocation, Sightings, User,
+    Sightings, User,
 };
 use crate::identity::{
     InstanceName, MessageId, OrganizationId, OrganizationSlug, Timestamp, UserId,
@@ -216,14 +216,16 @@ pub trait Feed: Send + Sync + 'static {
     /// The position of the newest change.
     fn newest<'a>(&'a self, instance: &'a InstanceName) -> Storing<'a, Position>;
 
-    /// The revocations that took effect behind `after`, in order, at most `limit`. From
-    /// [`Position::START`], all that are kept: what a replica loads when it starts.
-    fn revocations<'a>(
+    /// The positions of the newest changes, of every instance that has any.
+    fn positions(&self) -> Storing<'_, Vec<(InstanceName, Position)>>;
+
+    /// A position behind which stands all that was recorded at `time` or later: where a replica
+    /// begins to read when it starts. Of what is kept only.
+    fn position_before<'a>(
         &'a self,
         instance: &'a InstanceName,
-        after: Position,
-        limit: u32,
-    ) -> Storing<'a, Vec<RecordedRevocation>>;
+        time: Timestamp,
+    ) -> Storing<'a, Position>;
 
     /// Hears of changes as they become visible.
     fn listen(&self) -> Storing<'_, Box<dyn Listener>>;

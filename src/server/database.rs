@@ -11,7 +11,7 @@ use crate::{
     keys::{Clock, SnapshotDirectory, SnapshotStore},
     settings::{DatabaseSettings, Settings},
     store::SqlStore,
-    sync::Inboxes,
+    sync::{Ear, Inboxes},
 };
 
 /// The database, where one is configured; migrated, or the start fails.
@@ -36,9 +36,15 @@ pub(super) async fn open(settings: &Settings) -> Result<Option<SqlStore>, StartE
 }
 
 /// The inboxes of all instances.
-pub(super) fn inboxes(settings: &Settings, store: &SqlStore, clock: Clock) -> Arc<Inboxes> {
+pub(super) fn inboxes(
+    settings: &Settings,
+    store: &SqlStore,
+    ear: &Arc<Ear>,
+    clock: Clock,
+) -> Arc<Inboxes> {
     Arc::new(Inboxes::new(
         Arc::new(store.clone()),
+        Arc::clone(ear),
         Arc::new(ClerkEvents),
         settings.inbox_retention,
         clock,

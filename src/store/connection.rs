@@ -6,7 +6,10 @@ use sqlx::{
 };
 
 use super::errors::{broken, translated};
-use crate::{identity::Timestamp, mirror::StoreError};
+use crate::{
+    identity::{InstanceName, Timestamp},
+    mirror::StoreError,
+};
 
 /// A statement. Both engines read `$1`, so one text mostly serves both. It is `'static`: no part of
 /// it can come from outside.
@@ -331,6 +334,12 @@ impl Row {
     /// A text that was an id when it was written.
     pub(super) fn id<T: TryFrom<Box<str>>>(&mut self) -> Result<T, StoreError> {
         parsed(self.text()?)
+    }
+
+    /// A text that was an instance's name when it was written.
+    pub(super) fn name(&mut self) -> Result<InstanceName, StoreError> {
+        let name = self.text()?;
+        name.parse().map_err(|_| broken("a name that is none"))
     }
 
     pub(super) fn maybe_id<T: TryFrom<Box<str>>>(&mut self) -> Result<Option<T>, StoreError> {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     identity::{InstanceName, Timestamp, UserId},
-    mirror::{Change, ChangeEvent, FeedPage, Position, RecordedRevocation, Revocation, StoreError},
+    mirror::{Change, ChangeEvent, FeedPage, Position, Revocation, StoreError},
 };
 
 // The primary key; locks the row until the commit.
@@ -43,11 +43,12 @@ const SAVE_REVOCATION: Sql = Sql::both(
      not_before_ms = excluded.not_before_ms, position = excluded.position, \
      recorded_ms = excluded.recorded_ms",
 );
-// revocations_by_position.
-const REVOCATIONS_AFTER: Sql = Sql::both(
-    "SELECT position, kind, subject, not_before_ms FROM revocations \
-     WHERE instance = $1 AND position > $2 ORDER BY position LIMIT $3",
-);
+// The whole table: a row for each instance.
+const POSITIONS: Sql = Sql::both("SELECT instance, position FROM feeds");
+// All changes of the instance that are kept; asked once, at a start. Replicas' clocks differ, so
+// that the first one need not be the oldest.
+const RECORDED_SINCE: Sql =
+    Sql::both("SELECT MIN(position) FROM changes WHERE instance = $1 AND recorded_ms >= $2");
 
 /// A change that has no position yet.
 pub(super) struct Draft {
@@ -244,32 +245,30 @@ pub(super) async fn revokes_more(
     })
 }
 
-/// Revocations that took effect behind a position.
-pub(super) async fn revocations(
+/// How far every instance's feed has come.
+pub(super) async fn positions(
+    session: &mut Session,
+) -> Result<Vec<(InstanceName, Position)>, StoreError> {
+    let rows = session.rows(POSITIONS, values![]).await?;
+    rows.into_iter()
+        .map(|mut row| Ok((row.name()?, Position::new(row.int()?))))
+        .collect()
+}
+
+/// The position before the first change that was recorded at `time` or later.
+pub(super) async fn position_before(
     session: &mut Session,
     instance: &InstanceName,
-    after: Position,
-    limit: u32,
-) -> Result<Vec<RecordedRevocation>, StoreError> {
-    let key = values![instance.as_str(), after.number(), limit];
-    let rows = session.rows(REVOCATIONS_AFTER, key).await?;
-    rows.into_iter()
-        .map(|mut row| {
-            let position = Position::new(row.int()?);
-            let revocation = match &*row.text()? {
-                SESSION => Revocation::Session(row.id()?),
-                USER => Revocation::User {
-                    user: row.id()?,
-                    not_before: row.time()?,
-                },
-                _ => return Err(broken("a revocation of no known kind")),
-            };
-            Ok(RecordedRevocation {
-                position,
-                revocation,
-            })
-        })
-        .collect()
+    time: Timestamp,
+) -> Result<Position, StoreError> {
+    let first = session
+        .one(RECORDED_SINCE, values![instance.as_str(), time])
+        .await?
+        .maybe_int()?;
+    match first {
+        Some(position) => Ok(Position::new(position - 1)),
+        None => Ok(state(session, instance).await?.0),
+    }
 }
 
 const SESSION: &str = "session";

@@ -14,8 +14,8 @@ use crate::{
         Applied, Checkpoint, ClaimId, Claimed, Coordination, Effect, Entity, EntityKind, Failed,
         Feed, FeedPage, Head, Heard, Inbox, InboxEntry, InboxFilter, KnownMembership, Lease,
         Listener, Looked, Mirror, MirroredMembership, MirroredOrganization, Position, Received,
-        RecordedRevocation, Retention, Seen, Sighting, Sightings, StoreStats, Storing, Upkeep,
-        User, UserKey, Versioned,
+        Retention, Seen, Sighting, Sightings, StoreStats, Storing, Upkeep, User, UserKey,
+        Versioned,
     },
 };
 
@@ -146,13 +146,16 @@ impl Feed for SqlStore {
         asking!(self, upkeep::newest(instance))
     }
 
-    fn revocations<'a>(
+    fn positions(&self) -> Storing<'_, Vec<(InstanceName, Position)>> {
+        asking!(self, feed::positions())
+    }
+
+    fn position_before<'a>(
         &'a self,
         instance: &'a InstanceName,
-        after: Position,
-        limit: u32,
-    ) -> Storing<'a, Vec<RecordedRevocation>> {
-        asking!(self, feed::revocations(instance, after, limit))
+        time: Timestamp,
+    ) -> Storing<'a, Position> {
+        asking!(self, feed::position_before(instance, time))
     }
 
     fn listen(&self) -> Storing<'_, Box<dyn Listener>> {

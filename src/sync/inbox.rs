@@ -21,7 +21,7 @@ pub use self::{
     intake::{NotTaken, Taken},
     stats::{DeliveryOutcome, EventClass, InboxStats},
 };
-use super::Clock;
+use super::{Clock, Ear};
 use crate::{
     identity::{InstanceName, Timestamp},
     mirror::{EventReader, Store},
@@ -79,6 +79,7 @@ impl fmt::Debug for Inbox {
 /// The inboxes of all instances, in one store.
 pub struct Inboxes {
     store: Arc<dyn Store>,
+    ear: Arc<Ear>,
     reader: Arc<dyn EventReader>,
     clock: Clock,
     /// How long the ids of messages are kept.
@@ -97,15 +98,18 @@ impl fmt::Debug for Inboxes {
 }
 
 impl Inboxes {
-    /// In `store`, with what `reader` reads; message ids are kept for `retention`.
+    /// In `store`, at which `ear` hears, with what `reader` reads; message ids are kept for
+    /// `retention`.
     pub fn new(
         store: Arc<dyn Store>,
+        ear: Arc<Ear>,
         reader: Arc<dyn EventReader>,
         retention: Duration,
         clock: Clock,
     ) -> Self {
         Self {
             store,
+            ear,
             reader,
             clock,
             retention,

@@ -1,14 +1,13 @@
-//! The workers: one loop for each instance, and one ear for all.
+//! The workers: one loop for each instance.
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::{Inbox, Inboxes};
-use crate::mirror::Heard;
 
 /// Messages of an instance that are worked on at once, by this process. Others wait.
 const AT_ONCE: u32 = 8;
@@ -28,6 +27,8 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 impl Inboxes {
     /// Applies an inbox's messages until the stop.
     pub async fn work(self: Arc<Self>, inbox: Arc<Inbox>, stop: CancellationToken) {
+        // What comes behind something that another replica has applied may be taken now.
+        let mut heard = self.ear.hear(&inbox.instance);
         let working = async {
             while !stop.is_cancelled() {
                 let pause = match self.work_once(&inbox).await {
@@ -40,6 +41,7 @@ impl Inboxes {
                 let pause = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
                 tokio::select! {
                     () = inbox.wake.notified() => {}
+                    Ok(()) = heard.changed() => {}
                     () = sleep(pause) => {}
                     () = stop.cancelled() => {}
                 }
@@ -83,41 +85,6 @@ impl Inboxes {
         }))
         .await;
         Worked::Some
-    }
-
-    /// Wakes workers when another replica has applied something, since what comes behind it may be
-    /// taken now. Nothing depends on it but speed.
-    pub async fn listen(self: Arc<Self>, stop: CancellationToken) {
-        let listening = async {
-            loop {
-                let mut listener = match self.store.listen().await {
-                    Ok(listener) => listener,
-                    Err(error) => {
-                        debug!(%error, "cannot listen to the store");
-                        sleep(STORE_PAUSE).await;
-                        continue;
-                    }
-                };
-                loop {
-                    match listener.next().await {
-                        Heard::Reached(instance, _) => {
-                            if let Some(inbox) = self.all.load().get(&instance) {
-                                inbox.wake.notify_one();
-                            }
-                        }
-                        // The listener mends itself, and workers look by themselves meanwhile.
-                        Heard::Lost { cause } => {
-                            debug!(cause, "changes of the store may have been missed");
-                            sleep(STORE_PAUSE).await;
-                        }
-                    }
-                }
-            }
-        };
-        tokio::select! {
-            () = listening => {}
-            () = stop.cancelled() => {}
-        }
     }
 }
 

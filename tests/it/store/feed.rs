@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use clerk_authz::mirror::{
-    Change, ChangeEvent, Effect, Entity, Fact, Feed, FeedPage, Heard, Mirror, Position,
-    RecordedRevocation, Retention, Revocation, SessionEnd, Upkeep, Write,
+use clerk_authz::{
+    identity::InstanceName,
+    mirror::{
+        Change, ChangeEvent, Effect, Entity, Fact, Feed, FeedPage, Heard, Mirror, Position,
+        Retention, SessionEnd, Upkeep, Write,
+    },
 };
 
 use crate::support::{
@@ -86,18 +89,36 @@ on_each_engine! {
 
         database.apply([revoked("user_1", 30)]).await;
 
-        let since = async |after| {
-            let found = database.store.revocations(&database.instance, Position::new(after), 10).await;
-            found.expect("answered")
-        };
-        let session = RecordedRevocation { position: Position::new(1), revocation: Revocation::Session("sess_1".parse().expect("an id")) };
-        let of_user = RecordedRevocation {
-            position: Position::new(3),
-            revocation: Revocation::User { user: user_id("user_1"), not_before: ms(30_000) },
-        };
-        assert_eq!(since(0).await, [session, of_user.clone()]);
-        assert_eq!(since(1).await, [of_user]);
-        assert!(since(3).await.is_empty());
+        let events: Vec<ChangeEvent> = database.changes(0).await.into_iter().map(|change| change.event).collect();
+        assert_eq!(events, [
+            ChangeEvent::SessionEnded("sess_1".parse().expect("an id")),
+            ChangeEvent::UserRevoked(user_id("user_1"), ms(20_000)),
+            ChangeEvent::UserRevoked(user_id("user_1"), ms(30_000)),
+        ]);
+    }
+
+    async fn a_reader_can_begin_at_a_time(database: Database) {
+        let other: InstanceName = "other".parse().expect("a name");
+        let before = async |millis| database.store.position_before(&database.instance, ms(millis)).await.expect("answered");
+        assert_eq!(before(NOW).await, Position::START, "nothing there");
+        for (instance, id, now) in [
+            (&database.instance, "user_1", NOW),
+            (&database.instance, "user_2", NOW + 10),
+            (&other, "user_1", NOW + 15),
+            (&database.instance, "user_3", NOW + 20),
+        ] {
+            let effect = Effect { facts: vec![event_user(user(id, 5))], done: None };
+            database.store.apply(instance, effect, ms(now)).await.expect("applied");
+        }
+
+        let mut found = Vec::new();
+        for millis in [NOW, NOW + 1, NOW + 10, NOW + 20, NOW + 21] {
+            found.push(before(millis).await.number());
+        }
+        assert_eq!(found, [0, 1, 1, 2, 3]);
+        let mut positions = database.store.positions().await.expect("answered");
+        positions.sort();
+        assert_eq!(positions, [(database.instance.clone(), Position::new(3)), (other, Position::new(1))]);
     }
 
     /// Writers of two replicas commit in whatever order they do; somebody who reads all the while
@@ -149,8 +170,7 @@ on_each_engine! {
         assert_eq!(database.changes(4).await.len(), 6);
         assert!(database.changes(10).await.is_empty(), "the end is not gone");
         assert_eq!(gone(11).await, FeedPage::Gone { oldest: Position::new(4) }, "a position of another database");
-        let left = database.store.revocations(&database.instance, Position::START, 10).await;
-        assert_eq!(left.expect("answered").len(), 2);
+        assert_eq!(database.place.number("SELECT COUNT(*) FROM revocations").await, 2);
     }
 
     async fn a_tombstone_is_forgotten_after_its_time(database: Database) {
