@@ -35,8 +35,8 @@ const LEASE: Duration = Duration::from_secs(60);
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// Entities of a kind that are read at once. Those behind them wait until some are settled.
 const PAGE: u32 = 1_000;
-/// Questions of a round, less than a lease long.
-const ROUND: usize = 100;
+/// Questions of a round: each as long as it may take, they end within the lease.
+const ROUND: usize = 20;
 /// Questions that are under way at once.
 const AT_ONCE: usize = 4;
 /// How long one waits for its turn and its answer.
@@ -260,3 +260,6 @@ enum SettleError {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

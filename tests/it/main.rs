@@ -10,6 +10,7 @@ mod clerk_api;
 mod clerk_client;
 mod clerk_webhooks;
 mod command_line;
+mod convergence;
 
 mod emulator;
 mod health;

@@ -1,6 +1,7 @@
 //! All of Clerk against all of the mirror, with the offline Clerk and on both engines.
 
 mod commands;
+mod cost;
 mod drift;
 mod lists;
 mod nightly;

@@ -20,7 +20,7 @@ use crate::{
 /// something was left out between them.
 const STRIDE: u64 = (WholeEntity::PAGE - OVERLAP) as u64;
 /// How often a list is gone back in. At it the run ends.
-const MAX_STEPS_BACK: u32 = 1_000;
+const MAX_STEPS_BACK: u32 = 200;
 
 impl Run<'_> {
     /// Goes through the whole list of a kind.

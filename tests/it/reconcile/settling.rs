@@ -12,9 +12,7 @@ use crate::support::{
         Database, event_membership, event_organization, event_user, membership, ms, on_each_engine,
         organization, user_id,
     },
-    eventually,
-    process::Service,
-    settings_for,
+    eventually, settings_for,
     twins::{at_clerk, differences, in_mirror},
 };
 
@@ -126,28 +124,5 @@ on_each_engine! {
             look_ups(&fixture.metrics().await, "settled") > 0.0 || look_ups(&fixture.metrics().await, "open") > 0.0
         }).await;
         fixture.stop().await;
-    }
-
-    async fn without_a_secret_key_a_doubt_waits_and_people_hear_of_it_once(database: Database) {
-        let scene = Scene::in_step(database).await;
-        let mut bob = of_api(&scene, "user_bob").await;
-        bob.updated_at = bob.updated_at.plus(std::time::Duration::from_secs(1));
-        scene.database.apply(doubt(&bob)).await;
-        let instance = scene.instance();
-        let (key, issuer) = (instance.publishable_key().as_str().to_owned(), instance.issuer().to_string());
-        let url = scene.database.place.url();
-        let service = Service::start(&[
-            ("CLERK_PUBLISHABLE_KEY", &key),
-            ("CLERK_AUTHZ_ISSUER", &issuer),
-            ("CLERK_AUTHZ_DATABASE_URL", &url),
-        ]).await;
-        // Three rounds and more.
-        tokio::time::sleep(std::time::Duration::from_secs(6)).await;
-
-        let log = service.kill().await;
-
-        assert_eq!(log.matches("what is in doubt in the mirror waits").count(), 1, "{log}");
-        assert_eq!(open(&scene.database).await, 1);
-        scene.stop().await;
     }
 }
