@@ -7,6 +7,7 @@ mod inboxes;
 mod instances;
 mod metrics;
 mod mirror;
+mod revocations;
 
 use std::{
     io,
@@ -24,9 +25,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 pub(crate) use self::instances::backend_api;
-use self::{inboxes::InboxSet, instances::InstanceSet, mirror::MirrorKeepers};
+use self::{
+    inboxes::InboxSet, instances::InstanceSet, mirror::MirrorKeepers, revocations::RevocationSet,
+};
 use crate::{
-    authz::{Checker, Instances, MembershipSettings, TokenCache, Verifier},
+    authz::{Checker, Instances, MembershipSettings, SessionLookups, TokenCache, Verifier},
     door::{
         GuardedListener, ListenerLimits,
         grpc::{self, AuthzDoor, HealthReport},
@@ -239,9 +242,25 @@ pub async fn start_under(
     if let Some(keepers) = &keepers {
         set = set.with_listings(Arc::clone(&keepers.listings));
     }
+    if let Some((store, ear)) = store.as_ref().zip(ear.as_ref()) {
+        set = set.with_revocations(RevocationSet::new(
+            Arc::new(store.clone()),
+            Arc::clone(ear),
+            settings.revocation_memory,
+            Arc::clone(&clock),
+            stop.clone(),
+            tasks.clone(),
+        ));
+    }
     let instances = set.apply(&settings.instances).await?;
     let cache = TokenCache::new(settings.cache_bytes);
-    let verifier = Arc::new(Verifier::new(instances, cache, settings.clock_skew));
+    let lookups = SessionLookups::new(memberships(settings), Arc::clone(&clock));
+    let mut verifier =
+        Verifier::new(instances, cache, settings.clock_skew).with_session_lookups(lookups);
+    if let Some(store) = &store {
+        verifier = verifier.with_uses(Arc::new(store.clone()));
+    }
+    let verifier = Arc::new(verifier);
     let health = Arc::new(HealthReport::new(
         Arc::clone(&verifier),
         Arc::clone(&clock),
@@ -294,6 +313,7 @@ pub async fn start_under(
         door.calls(),
         inboxes.clone(),
         keepers.clone(),
+        ear.clone(),
         clock,
     ));
     let doors = vec![

@@ -191,6 +191,8 @@ pub struct Settings {
     pub inbox_retention: Duration,
     /// When the mirror is reconciled each day, in minutes after midnight UTC; `None` for never.
     pub reconcile_at_minutes: Option<u32>,
+    /// How long what was revoked is remembered.
+    pub revocation_memory: Duration,
     /// How keys are kept fresh.
     pub keys: KeysSettings,
     /// How long one request to the Backend API may take.
@@ -318,6 +320,11 @@ impl Settings {
                 &mut problems,
             ),
             reconcile_at_minutes: raw.time_of_day("CLERK_AUTHZ_RECONCILE_AT", &mut problems),
+            revocation_memory: raw.duration(
+                "CLERK_AUTHZ_REVOCATION_MEMORY",
+                60..=604_800,
+                &mut problems,
+            ),
             keys,
             api_timeout: raw.duration_within(
                 "CLERK_AUTHZ_API_TIMEOUT",

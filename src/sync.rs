@@ -7,6 +7,7 @@ mod ear;
 mod inbox;
 mod listings;
 mod reconcile;
+mod revocations;
 mod settle;
 mod sync_user;
 
@@ -20,6 +21,7 @@ pub use self::reconcile::{
     ReconcileError, ReconcileJob, ReconcileProgress, ReconcileStage, Reconciler, Report,
     RunOutcome,
 };
+pub use self::revocations::follow_revocations;
 pub use self::settle::{LookUpOutcome, Settler};
 pub use self::sync_user::{SyncError, SyncOutcome, SyncUser, Synced, UserSync};
 use crate::identity::Timestamp;

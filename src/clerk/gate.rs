@@ -33,6 +33,7 @@ pub(super) enum Endpoint {
     OrganizationMemberships,
     Organization,
     OrganizationRoles,
+    Session,
     User,
     UserMemberships,
     Users,
@@ -42,10 +43,11 @@ pub(super) enum Endpoint {
 }
 
 impl Endpoint {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::OrganizationMemberships,
         Self::Organization,
         Self::OrganizationRoles,
+        Self::Session,
         Self::User,
         Self::UserMemberships,
         Self::Users,
@@ -60,6 +62,7 @@ impl Endpoint {
             Self::OrganizationMemberships => "organization_memberships",
             Self::Organization => "organization",
             Self::OrganizationRoles => "organization_roles",
+            Self::Session => "session",
             Self::User => "user",
             Self::UserMemberships => "user_memberships",
             Self::Users => "users",
@@ -75,6 +78,7 @@ impl Endpoint {
             Self::OrganizationMemberships
             | Self::Organization
             | Self::OrganizationRoles
+            | Self::Session
             | Self::User
             | Self::UsersCount => 1 << 20,
             Self::UserMemberships | Self::Users | Self::Organizations | Self::Memberships => {
@@ -90,6 +94,7 @@ impl Endpoint {
             Self::OrganizationMemberships
             | Self::Organization
             | Self::OrganizationRoles
+            | Self::Session
             | Self::User
             | Self::UserMemberships => Duration::ZERO,
             Self::Users | Self::UsersCount | Self::Organizations | Self::Memberships => {

@@ -13,7 +13,7 @@ use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
-use super::inboxes::InboxSet;
+use super::{inboxes::InboxSet, revocations::RevocationSet};
 use crate::{
     authz::{Instance, InstanceSerial, Instances, Verifier},
     clerk::{ApiOptions, BackendApi, HttpJwksSource},
@@ -43,6 +43,8 @@ pub(super) struct InstanceSet {
     /// Told which instances there are and how Clerk is asked for them in the background, where there
     /// is a database.
     listings: Option<Arc<Listings>>,
+    /// What is known beside what tokens say, where there is a database.
+    revocations: Option<RevocationSet>,
     /// In place of every instance's own source.
     source: Option<Arc<dyn JwksSource>>,
 }
@@ -74,6 +76,7 @@ impl InstanceSet {
             members: Vec::new(),
             inboxes: None,
             listings: None,
+            revocations: None,
             source: None,
         }
     }
@@ -97,6 +100,12 @@ impl InstanceSet {
         self
     }
 
+    /// Holds what is known beside tokens against every instance's tokens.
+    pub(super) fn with_revocations(mut self, revocations: RevocationSet) -> Self {
+        self.revocations = Some(revocations);
+        self
+    }
+
     /// Makes the set what `wanted` says; when it fails nothing has changed.
     pub(super) async fn apply(
         &mut self,
@@ -104,6 +113,9 @@ impl InstanceSet {
     ) -> Result<Instances, Problems> {
         let mut members = Vec::with_capacity(wanted.len());
         let mut problems = Vec::new();
+        if let Some(revocations) = &mut self.revocations {
+            problems.extend(revocations.load(wanted).await.err());
+        }
         for settings in wanted {
             let kept = self
                 .members
@@ -161,6 +173,9 @@ impl InstanceSet {
                     .collect(),
             );
         }
+        if let Some(revocations) = &mut self.revocations {
+            revocations.keep(wanted);
+        }
         self.members = members;
         Ok(instances)
     }
@@ -209,6 +224,11 @@ impl InstanceSet {
             keyring,
             directory,
             user_directory,
+            revocations: self
+                .revocations
+                .as_ref()
+                .and_then(|revocations| revocations.of(&settings.name)),
+            has_webhooks: !settings.webhook_secrets.is_empty(),
         };
         Ok(Member {
             settings: settings.clone(),

@@ -148,6 +148,12 @@ pub const VARIABLES: &[Variable] = &[
         "When all of Clerk is compared with the mirror and the mirror mended, each day, UTC; off for never. Needs a database and a secret key",
     ),
     variable(
+        "CLERK_AUTHZ_REVOCATION_MEMORY",
+        "revocation-memory",
+        Some("24h"),
+        "How long it is remembered what ended and who is out, up to 7 days; where there are webhooks, Clerk is asked about the session of a token that lives longer",
+    ),
+    variable(
         "CLERK_AUTHZ_KEYS_REFRESH",
         "keys-refresh",
         Some("60s"),

@@ -20,6 +20,7 @@ mod limits;
 mod memberships;
 mod oracle;
 mod reconcile;
+mod revocation;
 mod rooms;
 mod second_opinion;
 mod store;

@@ -84,13 +84,14 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "equivalent",
             "futures_util",
             "moka",
+            "papaya",
             "thiserror",
             "tracing",
         ],
     ),
     (
         "sync",
-        &["backoff", "identity", "mirror", "webhook"],
+        &["authz", "backoff", "identity", "mirror", "webhook"],
         &[
             "arc_swap",
             "fastrand",

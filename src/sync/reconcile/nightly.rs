@@ -151,7 +151,7 @@ impl Nightly {
     }
 
     /// Whether a run is to be made, or gone on with, now.
-    async fn is_due(
+    pub(super) async fn is_due(
         &self,
         instance: &InstanceName,
         since: Timestamp,

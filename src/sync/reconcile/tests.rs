@@ -164,7 +164,7 @@ fn a_difference_is_what_the_rules_would_write() {
 fn a_checkpoint_is_read_as_it_was_written_and_only_by_its_like() {
     let mut kept = Checkpoint::new(START, true);
     let user: Entity = Entity::User("user_1".parse().expect("an id"));
-    kept.place.passed(&[user.clone()]);
+    kept.place.passed(std::slice::from_ref(&user));
     kept.next_step();
     kept.place.total = Some(7);
     kept.kind(EntityKind::User)
