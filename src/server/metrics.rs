@@ -32,10 +32,7 @@ pub(super) fn source(
         write_directories(writer, verifier.instances().all())?;
         write_revocations(writer, verifier.instances().all(), ear.as_deref(), clock())?;
         write_inboxes(writer, inboxes.as_deref(), clock())?;
-        match &keepers {
-            Some(keepers) => write_mirror(writer, keepers),
-            None => Ok(()),
-        }
+        write_mirror(writer, keepers.as_ref())
     })
 }
 
@@ -251,12 +248,12 @@ fn write_inboxes(
     writer.write::<[String; 0]>(catalogue::DATABASE_UP, up)
 }
 
-fn write_mirror(writer: &mut Writer<'_>, keepers: &MirrorKeepers) -> fmt::Result {
-    let stats = keepers.nightly.stats();
-    let runs = stats.runs.iter();
+fn write_mirror(writer: &mut Writer<'_>, keepers: Option<&MirrorKeepers>) -> fmt::Result {
+    let stats = keepers.map(|keepers| keepers.nightly.stats());
+    let runs = stats.iter().flat_map(|stats| &stats.runs);
     let runs = runs.map(|(outcome, count)| ([outcome.name().to_owned()], number(*count)));
     writer.write(catalogue::RECONCILE_RUNS, runs)?;
-    let all = || stats.last_runs.iter();
+    let all = || stats.iter().flat_map(|stats| &stats.last_runs);
     let drift = all().flat_map(|(name, last)| {
         EntityKind::ALL.into_iter().flat_map(move |kind| {
             Drift::ALL.into_iter().filter_map(move |drift| {
@@ -276,7 +273,8 @@ fn write_mirror(writer: &mut Writer<'_>, keepers: &MirrorKeepers) -> fmt::Result
         ([name.to_string()], f64::from(u8::from(failed)))
     });
     writer.write(catalogue::RECONCILE_FAILED, failed)?;
-    let look_ups = keepers.settler.stats();
+    let look_ups = keepers.map(|keepers| keepers.settler.stats());
+    let look_ups = look_ups.unwrap_or_default();
     let look_ups = look_ups
         .iter()
         .map(|(outcome, count)| ([outcome.name().to_owned()], number(*count)));
