@@ -1,8 +1,9 @@
-//! Keeps the mirror true: brings in what Clerk says, now and whenever it tells.
+//! Keeps the mirror true: brings in what Clerk says, now and whenever it tells; and tells others.
 //!
 //! Called by the doors and by `server`. Knows Clerk and the store through `mirror`'s traits only;
 //! which of two things that were said stands is for `mirror` to say.
 
+mod closed_list;
 mod ear;
 mod inbox;
 mod listings;
@@ -10,6 +11,7 @@ mod reconcile;
 mod revocations;
 mod settle;
 mod sync_user;
+mod watch;
 
 use std::sync::Arc;
 
@@ -24,6 +26,10 @@ pub use self::reconcile::{
 pub use self::revocations::follow_revocations;
 pub use self::settle::{LookUpOutcome, Settler};
 pub use self::sync_user::{SyncError, SyncOutcome, SyncUser, Synced, UserSync};
+pub use self::watch::{
+    ChangeKind, InvalidToken, NotOpened, WatchChange, WatchEnd, WatchEndCause, WatchLimits,
+    WatchMessage, WatchScope, WatchStats, Watches, Watching,
+};
 use crate::identity::Timestamp;
 
 /// Reads the time.

@@ -9,7 +9,7 @@ use crate::{
     identity::{InstanceName, Timestamp},
     keys::{Clock, KeyringStats},
     mirror::{DirectoryStats, EntityKind},
-    sync::{Drift, Ear, EventClass, InboxStats, Inboxes, RunOutcome},
+    sync::{Drift, Ear, EventClass, InboxStats, Inboxes, RunOutcome, Watches},
     telemetry::metrics::{self as catalogue, Metric, Source, Writer},
 };
 
@@ -19,6 +19,7 @@ pub(super) fn source(
     inboxes: Option<Arc<Inboxes>>,
     keepers: Option<MirrorKeepers>,
     ear: Option<Arc<Ear>>,
+    watches: Option<Arc<Watches>>,
     clock: Clock,
 ) -> Source {
     Box::new(move |writer| {
@@ -32,7 +33,8 @@ pub(super) fn source(
         write_directories(writer, verifier.instances().all())?;
         write_revocations(writer, verifier.instances().all(), ear.as_deref(), clock())?;
         write_inboxes(writer, inboxes.as_deref(), clock())?;
-        write_mirror(writer, keepers.as_ref())
+        write_mirror(writer, keepers.as_ref())?;
+        write_watches(writer, watches.as_deref())
     })
 }
 
@@ -279,4 +281,22 @@ fn write_mirror(writer: &mut Writer<'_>, keepers: Option<&MirrorKeepers>) -> fmt
         .iter()
         .map(|(outcome, count)| ([outcome.name().to_owned()], number(*count)));
     writer.write(catalogue::LOOK_UPS, look_ups)
+}
+
+fn write_watches(writer: &mut Writer<'_>, watches: Option<&Watches>) -> fmt::Result {
+    let all = watches.map(Watches::stats).unwrap_or_default();
+    let open = all
+        .iter()
+        .map(|(name, stats)| ([name.to_string()], number(stats.open)));
+    writer.write(catalogue::WATCHES, open)?;
+    let messages = all.iter().flat_map(|(name, stats)| {
+        let counts = stats.messages.iter();
+        counts.map(|(kind, count)| ([name.to_string(), kind.name().to_owned()], number(*count)))
+    });
+    writer.write(catalogue::WATCH_MESSAGES, messages)?;
+    let ended = all.iter().flat_map(|(name, stats)| {
+        let counts = stats.ended.iter();
+        counts.map(|(cause, count)| ([name.to_string(), cause.name().to_owned()], number(*count)))
+    });
+    writer.write(catalogue::WATCHES_ENDED, ended)
 }

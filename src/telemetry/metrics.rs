@@ -90,6 +90,9 @@ catalogue! {
     RECONCILE_LAST_RUN = Gauge "clerk_authz_reconcile_last_run_timestamp_seconds" ["instance"], "Unix time at which the last reconciliation ended, in whatever way; absent before the first";
     RECONCILE_FAILED = Gauge "clerk_authz_reconcile_failed" ["instance"], "1 when the last reconciliation could not finish, else 0; absent before the first";
     LOOK_UPS = Counter "clerk_authz_look_ups" ["outcome"], "Questions to Clerk about what is in doubt in the mirror, by what became of them: settled, open, failed";
+    WATCHES = Gauge "clerk_authz_watches" ["instance"], "Watches of users that are open at this replica";
+    WATCH_MESSAGES = Counter "clerk_authz_watch_messages" ["instance", "change"], "Messages of watches, by what they tell";
+    WATCHES_ENDED = Counter "clerk_authz_watches_ended" ["instance", "cause"], "Watches that ended, by why";
     REVOCATIONS = Gauge "clerk_authz_revocations" ["instance", "subject"], "What is remembered that tokens do not say: sessions that ended, users who are or were out, organizations that were deleted, memberships that changed";
     REVOCATION_LAG = Gauge "clerk_authz_revocation_lag_seconds" ["instance"], "For how long it has not been certain that this replica has heard of every revocation; below a second when all is well";
     FEED_LISTENING = Gauge "clerk_authz_feed_listening" [], "1 while changes are heard as they come, 0 while they are only looked for; absent where there is no database";

@@ -28,4 +28,5 @@ mod support;
 mod token_cache;
 mod users;
 mod verify_session;
+mod watch;
 mod webhooks;

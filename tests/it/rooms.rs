@@ -94,6 +94,8 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["authz", "backoff", "identity", "mirror", "webhook"],
         &[
             "arc_swap",
+            "aws_lc_rs",
+            "base64",
             "fastrand",
             "futures_util",
             // How far a reconciliation has come is kept as JSON.
@@ -146,6 +148,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         ],
         &[
             "axum",
+            "fastrand",
             "futures_util",
             "http",
             "pin_project_lite",
