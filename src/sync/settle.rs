@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{Clock, Listings};
+use super::{Clock, Listings, closed_list::closed_list};
 use crate::{
     backoff::{Backoff, chance},
     identity::{InstanceName, Timestamp},
@@ -47,28 +47,15 @@ const BACKOFF: Backoff = Backoff {
     longest: Duration::from_secs(600),
 };
 
-/// What became of a question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LookUpOutcome {
-    /// It is known how the entity is.
-    Settled,
-    /// Clerk's answer does not tell yet.
-    Open,
-    /// There was no answer, or it could not be written.
-    Failed,
-}
-
-impl LookUpOutcome {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Settled, Self::Open, Self::Failed];
-
-    /// Its name in metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Settled => "settled",
-            Self::Open => "open",
-            Self::Failed => "failed",
-        }
+closed_list! {
+    /// What became of a question.
+    LookUpOutcome {
+        /// It is known how the entity is.
+        Settled = "settled",
+        /// Clerk's answer does not tell yet.
+        Open = "open",
+        /// There was no answer, or it could not be written.
+        Failed = "failed",
     }
 }
 

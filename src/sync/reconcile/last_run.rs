@@ -5,6 +5,7 @@ use super::{Drift, Report, persist::Persistent};
 use crate::{
     identity::{InstanceName, Timestamp},
     mirror::{EntityKind, Store, StoreError},
+    sync::closed_list::closed_list,
 };
 
 /// Under which it is kept.
@@ -25,28 +26,15 @@ struct Ended {
     found: [[u64; Drift::ALL.len()]; EntityKind::ALL.len()],
 }
 
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunOutcome {
-    /// The mirror is as Clerk is.
-    InStep,
-    /// It was not; where that was wished, it was mended.
-    Drift,
-    /// It could not finish.
-    Failed,
-}
-
-impl RunOutcome {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::InStep, Self::Drift, Self::Failed];
-
-    /// Its name in metrics and in `/readyz`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::InStep => "in_step",
-            Self::Drift => "drift",
-            Self::Failed => "failed",
-        }
+closed_list! {
+    /// How a run ended.
+    RunOutcome {
+        /// The mirror is as Clerk is.
+        InStep = "in_step",
+        /// It was not; where that was wished, it was mended.
+        Drift = "drift",
+        /// It could not finish.
+        Failed = "failed",
     }
 }
 

@@ -3,33 +3,21 @@ use serde::{Deserialize, Serialize};
 use crate::{
     identity::Timestamp,
     mirror::{Entity, EntityKind},
+    sync::closed_list::closed_list,
 };
 
 /// Ids of each kind and class of drift that a report names; all are counted.
 const MAX_EXAMPLES: usize = 20;
 
-/// In what way the mirror is not as Clerk is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drift {
-    /// Clerk has it, the mirror has it not.
-    Missing,
-    /// Both have it, and the mirror says something older of it.
-    Stale,
-    /// The mirror has it, Clerk has it not, which it was asked for by itself.
-    Ghost,
-}
-
-impl Drift {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Missing, Self::Stale, Self::Ghost];
-
-    /// Its name in reports and metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::Stale => "stale",
-            Self::Ghost => "ghost",
-        }
+closed_list! {
+    /// In what way the mirror is not as Clerk is.
+    Drift {
+        /// Clerk has it, the mirror has it not.
+        Missing = "missing",
+        /// Both have it, and the mirror says something older of it.
+        Stale = "stale",
+        /// The mirror has it, Clerk has it not, which it was asked for by itself.
+        Ghost = "ghost",
     }
 }
 
