@@ -21,6 +21,7 @@ mod locks;
 mod memberships;
 mod migrations;
 mod postgres;
+mod sightings;
 mod sqlite;
 mod traits;
 mod upkeep;
