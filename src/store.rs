@@ -16,16 +16,18 @@ mod errors;
 mod feed;
 mod heads;
 mod inbox;
+mod intake;
 mod key_snapshots;
 mod locks;
 mod memberships;
 mod migrations;
 mod postgres;
+mod readers;
 mod sqlite;
 mod traits;
 mod upkeep;
 
-use std::{fmt, path::Path, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use sqlx::PgPool;
 use tokio::{sync::broadcast, time::timeout};
@@ -33,6 +35,7 @@ use tokio::{sync::broadcast, time::timeout};
 use self::{
     connection::{Session, SqliteTransaction},
     errors::translated,
+    intake::Intake,
 };
 use crate::{
     identity::InstanceName,
@@ -50,6 +53,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct SqlStore {
     engine: Engine,
+    intake: Arc<Intake>,
     /// What this process has committed.
     committed: broadcast::Sender<(InstanceName, Position)>,
 }
@@ -83,6 +87,7 @@ impl SqlStore {
     fn new(engine: Engine) -> Self {
         Self {
             engine,
+            intake: Arc::default(),
             committed: broadcast::Sender::new(HEARD_BACKLOG),
         }
     }
@@ -107,9 +112,12 @@ impl SqlStore {
     async fn reading(&self) -> Result<Session, StoreError> {
         match &self.engine {
             Engine::Sqlite(pools) => pools.readers.acquire().await.map(Session::SqliteReading),
-            Engine::Postgres(pool) => pool.acquire().await.map(Session::PostgresReading),
+            Engine::Postgres(pool) => pool
+                .acquire()
+                .await
+                .map(Session::PostgresReading)
+                .map_err(translated),
         }
-        .map_err(translated)
     }
 
     /// A transaction. On SQLite it has the right to write from its start, so that it never has to

@@ -62,11 +62,12 @@ macro_rules! user_columns {
     };
 }
 
-// The primary key.
+// The primary key. Not `live = 1`: PostgreSQL, while it has no statistics, may take a partial index of
+// what is live in place of the key, and read all of it.
 const USER_BY_ID: Sql = Sql::both(concat!(
     "SELECT ",
     user_columns!(),
-    " FROM users u WHERE u.instance = $1 AND u.id = $2 AND u.live = 1"
+    " FROM users u WHERE u.instance = $1 AND u.id = $2 AND u.live <> 0"
 ));
 // users_by_external_id.
 const USER_BY_EXTERNAL_ID: Sql = Sql::both(concat!(
@@ -80,7 +81,7 @@ const USER_BY_EMAIL: Sql = Sql::both(concat!(
     "SELECT ",
     user_columns!(),
     " FROM user_emails e JOIN users u ON u.instance = e.instance AND u.id = e.user_id \
-     WHERE e.instance = $1 AND e.address = $2 AND u.live = 1 \
+     WHERE e.instance = $1 AND e.address = $2 AND u.live <> 0 \
      ORDER BY u.version_ms DESC, u.id LIMIT 1"
 ));
 
@@ -94,7 +95,7 @@ macro_rules! organization_columns {
 const ORGANIZATION_BY_ID: Sql = Sql::both(concat!(
     "SELECT ",
     organization_columns!(),
-    " FROM organizations WHERE instance = $1 AND id = $2 AND live = 1"
+    " FROM organizations WHERE instance = $1 AND id = $2 AND live <> 0"
 ));
 // organizations_by_slug.
 const ORGANIZATION_BY_SLUG: Sql = Sql::both(concat!(

@@ -29,10 +29,11 @@ macro_rules! claim {
             $is_one_of,
             "SELECT i.sequence FROM inbox i \
                WHERE i.instance = $1 AND i.state IN ('waiting', 'claimed') \
-               AND i.next_attempt_ms <= $4 AND NOT EXISTS ( \
+               AND i.next_attempt_ms <= $4 AND ( \
                  SELECT 1 FROM inbox earlier \
                  WHERE earlier.instance = i.instance AND earlier.entity = i.entity \
-                 AND earlier.sequence < i.sequence AND earlier.state IN ('waiting', 'claimed')) \
+                 AND earlier.sequence + 0 < i.sequence \
+                 AND earlier.state IN ('waiting', 'claimed') LIMIT 1) IS NULL \
                ORDER BY i.sequence LIMIT $2",
             $end,
             " RETURNING sequence, fence, attempts, message_id, event_type, entity, at_ms, \
@@ -41,7 +42,9 @@ macro_rules! claim {
     };
 }
 
-// inbox_open and inbox_open_by_entity. What another worker is just taking is passed over. As an
+// inbox_open, and inbox_open_by_entity for the earlier ones: PostgreSQL, while it has no statistics,
+// would take inbox_open for those too, and read all that wait for each that is taken. It cannot with
+// a sequence that is in no index, nor make a join of a question that has a limit. What another worker is just taking is passed over. As an
 // array, the inner question is asked once: PostgreSQL may ask what stands behind IN once for each
 // row, and then would take more than the limit.
 const CLAIM: Sql = Sql::each(

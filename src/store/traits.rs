@@ -48,8 +48,21 @@ impl Mirror for SqlStore {
         now: Timestamp,
     ) -> Storing<'a, Applied> {
         Box::pin(async move {
-            let applied = apply::apply(self.writing().await?, instance, effect, now).await?;
-            self.tell(instance, applied.position);
+            let applied = self.apply_all(instance, &[effect], now).await?;
+            Ok(applied.into_iter().next().expect("one for each effect"))
+        })
+    }
+
+    fn apply_all<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        effects: &'a [Effect],
+        now: Timestamp,
+    ) -> Storing<'a, Vec<Applied>> {
+        Box::pin(async move {
+            let applied = apply::apply(self.writing().await?, instance, effects, now).await?;
+            let last = applied.iter().filter_map(|applied| applied.position).max();
+            self.tell(instance, last);
             Ok(applied)
         })
     }
@@ -193,7 +206,7 @@ impl Inbox for SqlStore {
         message: Received,
         now: Timestamp,
     ) -> Storing<'a, bool> {
-        writing!(self, inbox::receive(instance, &message, now))
+        Box::pin(self.intake.receive(self, instance, message, now))
     }
 
     fn claim<'a>(
