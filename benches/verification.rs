@@ -71,6 +71,8 @@ fn verifier(cache_bytes: u64) -> Verifier {
         keyring: Arc::new(Keyring::pinned(key)),
         directory: None,
         user_directory: None,
+        revocations: None,
+        has_webhooks: false,
     };
     Verifier::new(
         Instances::new(vec![Arc::new(instance)]).expect("one"),

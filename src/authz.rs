@@ -4,20 +4,26 @@
 //! the traits of the rooms above. Holds verifications, never decisions: what depends on the caller
 //! or on the clock is judged at every use.
 
+mod asking;
 mod check_org_permission;
 mod fact_cache;
 mod instances;
 mod lookups;
 mod memberships;
+mod revocations;
+mod session_lookups;
 mod token_cache;
 mod verify_session;
 
+pub use self::asking::Source;
 pub use self::check_org_permission::{
     Checker, Consistency, Decision, OrgAnswer, OrgQuestion, OrganizationRef, Subject, Unanswerable,
 };
 pub use self::fact_cache::FactCacheStats;
 pub use self::instances::{DuplicateIssuer, Instance, InstanceSerial, Instances};
 pub use self::lookups::Lookups;
-pub use self::memberships::{MembershipSettings, Memberships, Source};
+pub use self::memberships::{MembershipSettings, Memberships};
+pub use self::revocations::{RevocationStats, Revocations};
+pub use self::session_lookups::SessionLookups;
 pub use self::token_cache::{TokenCache, TokenCacheStats};
 pub use self::verify_session::{CannotTell, Question, Verdict, Verified, Verifier, VerifierStats};

@@ -62,6 +62,8 @@ rules! {
     ClientState = "client_state",
     /// The session is not pending.
     Status = "status",
+    /// The user, the session and the active organization are not known to be gone.
+    Revocation = "revocation",
     /// Something is asked for, so that there is something to allow.
     Requirement = "requirement",
     /// Nobody acts in the user's place, where that is not allowed.
@@ -80,11 +82,14 @@ rules! {
     Plan = "plan",
     /// A factor was verified recently enough.
     Reverification = "reverification",
+    /// The token was not used before, where it may be used once.
+    Replay = "replay",
 }
 
 impl Rule {
-    /// The rules of a decision about an organization, token included: all of them.
-    pub const OF_CHECK: &[Self] = Self::ALL;
+    /// The rules of a decision about an organization, token included: all but the last, since a
+    /// decision uses no token up.
+    pub const OF_CHECK: &[Self] = Self::ALL.split_last().expect("there are rules").1;
 
     /// The rules of a verification.
     pub const OF_VERIFICATION: &[Self] = &[
@@ -105,7 +110,9 @@ impl Rule {
         Self::IssuedAt,
         Self::ClientState,
         Self::Status,
+        Self::Revocation,
         Self::Reverification,
+        Self::Replay,
     ];
 }
 

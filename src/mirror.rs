@@ -16,10 +16,10 @@ mod membership;
 pub mod ordering;
 mod store;
 
-pub use self::change::{Change, ChangeEvent, FeedPage, Position, Revocation};
+pub use self::change::{Change, ChangeEvent, FeedPage, Position, Revocation, RevocationCause};
 pub use self::directory::{
     Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats, Join,
-    MembershipAnswer, RequestOutcome, UserDirectory, WholeMembership,
+    MembershipAnswer, RequestOutcome, SessionAnswer, UserDirectory, WholeMembership,
 };
 pub use self::effect::{Applied, Effect, Fact, FactOutcome, MAX_FACTS};
 pub use self::entities::{

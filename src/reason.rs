@@ -67,6 +67,12 @@ reasons! {
     TokenIssuedInFuture = "TOKEN_ISSUED_IN_FUTURE", "the token was issued in the future";
     /// `sts` is `pending`.
     SessionPending = "SESSION_PENDING", "the session has tasks to finish before it counts as signed in";
+    /// Used before, where it may be used once.
+    TokenReplayed = "TOKEN_REPLAYED", "the token was used before, where it may be used once";
+    /// The session ended, was removed or was revoked.
+    SessionRevoked = "SESSION_REVOKED", "the session has ended";
+    /// The user was deleted.
+    UserDeleted = "USER_DELETED", "the user was deleted";
     /// No factor was verified recently enough.
     ReverificationRequired = "REVERIFICATION_REQUIRED", "the user has not verified a factor recently enough";
     /// Clerk says that the user is banned.
@@ -79,6 +85,8 @@ reasons! {
     OrganizationMissing = "ORGANIZATION_MISSING", "no organization is named, and none is active in the session";
     /// A feature or a plan is asked of another organization than the token's active one.
     OrganizationMismatch = "ORGANIZATION_MISMATCH", "the token speaks for another organization than the one that is asked about";
+    /// The organization was deleted.
+    OrganizationDeleted = "ORGANIZATION_DELETED", "the organization was deleted";
     /// The user is not in the organization.
     NotAMember = "NOT_A_MEMBER", "the user is not a member of the organization";
     /// The user's role does not have the permission.

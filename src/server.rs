@@ -6,6 +6,7 @@ mod database;
 mod inboxes;
 mod instances;
 mod metrics;
+mod revocations;
 
 use std::{
     io,
@@ -22,9 +23,9 @@ use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
-use self::{inboxes::InboxSet, instances::InstanceSet};
+use self::{inboxes::InboxSet, instances::InstanceSet, revocations::RevocationSet};
 use crate::{
-    authz::{Checker, Instances, MembershipSettings, TokenCache, Verifier},
+    authz::{Checker, Instances, MembershipSettings, SessionLookups, TokenCache, Verifier},
     door::{
         GuardedListener, ListenerLimits,
         grpc::{self, AuthzDoor, HealthReport},
@@ -231,9 +232,25 @@ pub async fn start_under(
             tasks.clone(),
         ));
     }
+    if let Some((store, ear)) = store.as_ref().zip(ear.as_ref()) {
+        set = set.with_revocations(RevocationSet::new(
+            Arc::new(store.clone()),
+            Arc::clone(ear),
+            settings.revocation_memory,
+            Arc::clone(&clock),
+            stop.clone(),
+            tasks.clone(),
+        ));
+    }
     let instances = set.apply(&settings.instances).await?;
     let cache = TokenCache::new(settings.cache_bytes);
-    let verifier = Arc::new(Verifier::new(instances, cache, settings.clock_skew));
+    let lookups = SessionLookups::new(memberships(settings), Arc::clone(&clock));
+    let mut verifier =
+        Verifier::new(instances, cache, settings.clock_skew).with_session_lookups(lookups);
+    if let Some(store) = &store {
+        verifier = verifier.with_uses(Arc::new(store.clone()));
+    }
+    let verifier = Arc::new(verifier);
     let health = Arc::new(HealthReport::new(
         Arc::clone(&verifier),
         Arc::clone(&clock),
@@ -282,6 +299,7 @@ pub async fn start_under(
         checker,
         door.calls(),
         inboxes.clone(),
+        ear.clone(),
         clock,
     ));
     let doors = vec![

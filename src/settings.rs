@@ -189,6 +189,8 @@ pub struct Settings {
     pub database: Option<DatabaseSettings>,
     /// How long the ids of webhook messages are known, and tombstones.
     pub inbox_retention: Duration,
+    /// How long what was revoked is remembered.
+    pub revocation_memory: Duration,
     /// How keys are kept fresh.
     pub keys: KeysSettings,
     /// How long one request to the Backend API may take.
@@ -313,6 +315,11 @@ impl Settings {
             inbox_retention: raw.duration(
                 "CLERK_AUTHZ_INBOX_RETENTION",
                 86_400..=31_622_400,
+                &mut problems,
+            ),
+            revocation_memory: raw.duration(
+                "CLERK_AUTHZ_REVOCATION_MEMORY",
+                60..=604_800,
                 &mut problems,
             ),
             keys,

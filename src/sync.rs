@@ -5,10 +5,12 @@
 
 mod ear;
 mod inbox;
+mod revocations;
 mod sync_user;
 
 pub use self::ear::Ear;
 pub use self::inbox::{DeliveryOutcome, EventClass, Inbox, InboxStats, Inboxes, NotTaken, Taken};
+pub use self::revocations::follow_revocations;
 pub use self::sync_user::{SyncError, SyncOutcome, SyncUser, Synced, UserSync};
 
 use std::sync::Arc;

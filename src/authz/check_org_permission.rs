@@ -8,8 +8,8 @@ use thiserror::Error;
 use super::{
     CannotTell, Instance, Lookups, MembershipSettings, Memberships, Question, Source, Verdict,
     Verified, Verifier,
+    asking::{Found, Freshness, LookUp},
     fact_cache::{FactCacheStats, Known},
-    memberships::{Found, Freshness, LookUp},
 };
 use crate::{
     credential::Credential,
@@ -259,6 +259,7 @@ impl Checker {
             Subject::Credential(credential) => {
                 let asked = Question {
                     credential: *credential,
+                    patience: question.patience,
                     ..Question::about("")
                 };
                 let verified = match self.verifier.authenticate(&asked, now, steps).await? {
@@ -311,11 +312,17 @@ impl Checker {
                     return Err(Insufficient::SaysNothing);
                 }
                 (_, Some(active)) => {
-                    if self
-                        .memberships
-                        .changed_since(verified.instance(), active, session)
-                    {
+                    let instance = verified.instance();
+                    let heard_of = instance.revocations.as_deref().is_some_and(|revocations| {
+                        revocations.changed_since(active, session, requirement.permission.is_some())
+                    });
+                    if heard_of || self.memberships.changed_since(instance, active, session) {
                         return Err(Insufficient::Changed);
+                    }
+                    // Of a change before its memory nobody knows any more.
+                    let forgets = instance.forgets();
+                    if about_membership && forgets.is_some_and(|known| known.outlives(session)) {
+                        return Err(Insufficient::SaysNothing);
                     }
                     let system = requirement
                         .permission
@@ -455,6 +462,26 @@ impl Checker {
             organization,
             slug,
         } = *target;
+        let revocations = instance.revocations.as_deref();
+        if revocations.is_some_and(|revocations| revocations.is_deleted(organization)) {
+            steps.failed(Rule::Organization, || {
+                format!("{organization} was deleted, by the mirror")
+            });
+            return Ok(OrgAnswer::Decided(Decision {
+                reason: Reason::OrganizationDeleted,
+                source: Some(Source::Mirror),
+                as_of: None,
+                valid_until: None,
+                token: verified,
+                membership: None,
+            }));
+        }
+        // What Clerk said before a change was heard of does not count.
+        let heard_at = revocations.and_then(|known| known.facts_not_before(organization, user));
+        let look_up = LookUp {
+            not_before: look_up.not_before.max(heard_at),
+            ..look_up
+        };
         let Found { known, source } = self
             .memberships
             .membership(instance, organization, user, look_up, steps)
@@ -479,6 +506,7 @@ impl Checker {
                 "{organization}, by {} as of {}",
                 match source {
                     Source::Clerk => "Clerk",
+                    Source::Mirror => "the mirror",
                     Source::Cache | Source::Token => "what is remembered",
                 },
                 known.as_of

@@ -11,6 +11,7 @@ use std::{
 
 use thiserror::Error;
 
+use super::Revocations;
 use crate::{
     credential::{CookieNames, Cookies},
     identity::{InstanceName, Issuer, PublishableKey, Session},
@@ -52,9 +53,20 @@ pub struct Instance {
     pub directory: Option<Arc<dyn Directory>>,
     /// The same, of whole users.
     pub user_directory: Option<Arc<dyn UserDirectory>>,
+    /// What is known beside what tokens say; `None` without a database.
+    pub revocations: Option<Arc<Revocations>>,
+    /// Whether Clerk tells when something ends. Where it does not, a token is believed for as long as
+    /// it lives.
+    pub has_webhooks: bool,
 }
 
 impl Instance {
+    /// Where tokens that live long are not believed by themselves: what ends is told, and is
+    /// forgotten in time.
+    pub(super) fn forgets(&self) -> Option<&Revocations> {
+        self.revocations.as_deref().filter(|_| self.has_webhooks)
+    }
+
     /// Replaces what is the same text in most of the instance's tokens by one that they share, since
     /// many sessions are kept in memory.
     pub(super) fn share_texts(&self, session: &mut Session) {

@@ -13,7 +13,7 @@ use futures_util::future::{FutureExt, Shared};
 
 use crate::{
     identity::Texts,
-    mirror::{Answered, DirectoryError, MembershipAnswer, OrganizationRecord},
+    mirror::{Answered, DirectoryError, MembershipAnswer, OrganizationRecord, SessionAnswer},
 };
 
 /// A question under way.
@@ -26,6 +26,7 @@ pub struct Lookups {
     pub(super) memberships: Once<super::memberships::MembershipKey, MembershipAnswer>,
     pub(super) slugs: Once<super::memberships::SlugKey, Option<OrganizationRecord>>,
     pub(super) roles: Once<super::memberships::RoleKey, Option<Texts>>,
+    pub(super) sessions: Once<super::session_lookups::SessionKey, SessionAnswer>,
 }
 
 /// Answers by question.

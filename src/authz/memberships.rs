@@ -4,38 +4,27 @@
 use std::{
     fmt,
     hash::{Hash, Hasher},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
 use equivalent::Equivalent;
-use tracing::warn;
 
 use super::{
     CannotTell, Instance, InstanceSerial,
+    asking::{Found, LookUp, Question, remembered, text},
     fact_cache::{FactCache, FactCacheStats, Known},
-    lookups::{Asked, Lookups, Once},
+    lookups::Asked,
 };
 use crate::{
     explain::{Rule, Steps},
     identity::{Organization, OrganizationId, OrganizationSlug, Session, Texts, Timestamp, UserId},
     keys::Clock,
-    mirror::{
-        Answered, Ask, Directory, DirectoryError, Join, Membership, MembershipAnswer,
-        OrganizationRecord, Standing,
-    },
+    mirror::{Answered, Directory, Membership, MembershipAnswer, OrganizationRecord, Standing},
 };
 
 /// The share of the bytes that slugs may take, and the share that roles may take.
 const SIDE_SHARE: u64 = 16;
-/// When it is worth asking again where too many wait.
-const CROWDED_RETRY_AFTER: Duration = Duration::from_secs(1);
-/// When it is worth asking again where there is nobody to ask.
-const NOBODY_RETRY_AFTER: Duration = Duration::from_secs(60);
-
 /// How long facts may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MembershipSettings {
@@ -62,45 +51,6 @@ impl Default for MembershipSettings {
     }
 }
 
-/// How fresh a fact must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Freshness {
-    /// Younger than the settings allow.
-    AtHand,
-    /// Younger than this, too.
-    AtMost(Duration),
-    /// Asked for now.
-    Now,
-}
-
-/// Where a fact comes from, beside tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The token says it.
-    Token,
-    /// It was remembered.
-    Cache,
-    /// Clerk was asked.
-    Clerk,
-}
-
-impl Source {
-    /// `TOKEN`, `CACHE` or `CLERK`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Token => "TOKEN",
-            Self::Cache => "CACHE",
-            Self::Clerk => "CLERK",
-        }
-    }
-}
-
-/// A fact that was found.
-pub(super) struct Found<V> {
-    pub(super) known: Known<V>,
-    pub(super) source: Source,
-}
-
 /// Everything that is remembered of memberships, organizations and roles.
 pub struct Memberships {
     settings: MembershipSettings,
@@ -110,35 +60,6 @@ pub struct Memberships {
     slugs: FactCache<SlugKey, Option<OrganizationRecord>>,
     roles: FactCache<RoleKey, Option<Texts>>,
     waiting: AtomicUsize,
-}
-
-/// Counts a question as long as it waits for Clerk.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    /// `None` where `most` wait already.
-    fn start(count: &'a AtomicUsize, most: usize) -> Option<Self> {
-        let waiting = Self(count);
-        (count.fetch_add(1, Ordering::Relaxed) < most).then_some(waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// How long a look-up may take, what time it is, and what has been asked beside it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LookUp<'a> {
-    pub(super) freshness: Freshness,
-    /// What is remembered from before this time does not answer.
-    pub(super) not_before: Option<Timestamp>,
-    pub(super) patience: Duration,
-    pub(super) now: Timestamp,
-    /// Of the batch that this is part of.
-    pub(super) lookups: Option<&'a Lookups>,
 }
 
 impl fmt::Debug for Memberships {
@@ -217,6 +138,7 @@ impl Memberships {
             key: key.clone(),
             waiting: &self.waiting,
             max_waiting: self.settings.max_waiting,
+            rule: Rule::Membership,
             once: |lookups| &lookups.memberships,
         };
         let (user, organization) = (user.clone(), organization.clone());
@@ -251,6 +173,7 @@ impl Memberships {
             key: key.clone(),
             waiting: &self.waiting,
             max_waiting: self.settings.max_waiting,
+            rule: Rule::Membership,
             once: |lookups| &lookups.slugs,
         };
         let wanted = slug.clone();
@@ -280,6 +203,7 @@ impl Memberships {
             key: key.clone(),
             waiting: &self.waiting,
             max_waiting: self.settings.max_waiting,
+            rule: Rule::Membership,
             once: |lookups| &lookups.roles,
         };
         let wanted: Box<str> = role.into();
@@ -296,21 +220,6 @@ impl Memberships {
     }
 }
 
-impl<K, V> FactCache<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-{
-    /// Remembers what Clerk said, and says so.
-    fn found(&self, key: K, known: Known<V>, now: Timestamp) -> Found<V> {
-        self.insert(key, known.clone(), now);
-        Found {
-            known,
-            source: Source::Clerk,
-        }
-    }
-}
-
 /// Whether a session's role, or one of its permissions, is not the member's any more, or the member may
 /// not act at all.
 fn takes_away(membership: &Membership, active: &Organization) -> bool {
@@ -318,102 +227,6 @@ fn takes_away(membership: &Membership, active: &Organization) -> bool {
     membership.standing != Standing::Good
         || active.role.as_deref() != Some(&*membership.role)
         || !active.permissions.iter().all(held)
-}
-
-fn ask_of(look_up: LookUp<'_>) -> Ask {
-    // What a question under way answers may be as old as that question, which may have waited for
-    // long: only who does not say how old may have it. The answers of a batch are shared by all that
-    // it asks, whatever they ask for.
-    let may_join_any = look_up.freshness == Freshness::AtHand
-        && look_up.not_before.is_none()
-        && look_up.lookups.is_none();
-    Ask {
-        patience: look_up.patience,
-        join: if may_join_any {
-            Join::Any
-        } else {
-            Join::SentAfter
-        },
-    }
-}
-
-fn remembered<K, V, Q>(cache: &FactCache<K, V>, key: &Q, look_up: LookUp<'_>) -> Option<Found<V>>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    Q: Equivalent<K> + Hash,
-{
-    let most = match look_up.freshness {
-        Freshness::AtHand => Duration::MAX,
-        Freshness::AtMost(age) => age,
-        Freshness::Now => return None,
-    };
-    let known = cache.fresh(key, most, look_up.not_before, look_up.now)?;
-    Some(Found {
-        known,
-        source: Source::Cache,
-    })
-}
-
-/// A question to Clerk: its name, where it is counted, and where a batch keeps those of its kind.
-struct Question<'a, K, V> {
-    key: K,
-    waiting: &'a AtomicUsize,
-    max_waiting: usize,
-    once: fn(&Lookups) -> &Once<K, V>,
-}
-
-impl<K: Hash + Eq, V: Clone> Question<'_, K, V> {
-    async fn answer(
-        self,
-        instance: &Instance,
-        ask: impl FnOnce(Arc<dyn Directory>, Ask) -> Asked<V>,
-        look_up: LookUp<'_>,
-        steps: &mut Steps,
-    ) -> Result<Answered<V>, CannotTell> {
-        let Some(directory) = instance.directory.clone() else {
-            steps.failed(Rule::Membership, || {
-                format!(
-                    "Clerk has to be asked, and no secret key is configured for instance \"{}\"",
-                    instance.name
-                )
-            });
-            return Err(CannotTell::ClerkUnavailable {
-                retry_after: NOBODY_RETRY_AFTER,
-            });
-        };
-        let Some(_waiting) = Waiting::start(self.waiting, self.max_waiting) else {
-            steps.failed(Rule::Membership, || "too many questions wait for Clerk");
-            return Err(CannotTell::Overloaded {
-                retry_after: CROWDED_RETRY_AFTER,
-            });
-        };
-        let asked = || ask(directory, ask_of(look_up));
-        let answered = match look_up.lookups {
-            None => asked().await,
-            Some(lookups) => (self.once)(lookups).get(self.key, asked).await,
-        };
-        answered.map_err(|error| cannot_tell(error, instance, steps))
-    }
-}
-
-/// What is no answer is never "no".
-fn cannot_tell(error: DirectoryError, instance: &Instance, steps: &mut Steps) -> CannotTell {
-    steps.failed(Rule::Membership, || format!("cannot tell: {error}"));
-    match error {
-        DirectoryError::Unavailable { retry_after, .. }
-        | DirectoryError::CredentialsRefused { retry_after, .. } => {
-            CannotTell::ClerkUnavailable { retry_after }
-        }
-        DirectoryError::RateLimited { retry_after } => CannotTell::ClerkRateLimited { retry_after },
-        DirectoryError::Rejected { cause } => {
-            // The ids have the form that Clerk wants: this is a fault of ours.
-            warn!(instance = %instance.name, cause, "Clerk refuses a question as malformed");
-            CannotTell::ClerkUnavailable {
-                retry_after: NOBODY_RETRY_AFTER,
-            }
-        }
-    }
 }
 
 /// By instance and slug.
@@ -452,11 +265,6 @@ impl Equivalent<MembershipKey> for MembershipRef<'_> {
         let Self(instance, user, organization) = self;
         *instance == key.instance && **user == key.user && **organization == key.organization
     }
-}
-
-/// The allocator hands out multiples of 16 with 8 of its own.
-fn text(text: &str) -> usize {
-    text.len().next_multiple_of(16) + 16
 }
 
 /// What a membership holds on the heap, in bytes.

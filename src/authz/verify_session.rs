@@ -11,13 +11,16 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{Instance, Instances, TokenCache, TokenCacheStats};
+use tracing::warn;
+
+use super::{Instance, Instances, SessionLookups, TokenCache, TokenCacheStats};
 use crate::{
     credential::{self, Credential, Selected},
     decision::{self, Reverification},
     explain::{Rule, Steps},
     identity::{Session, Timestamp},
     keys::{Lookup, VerifyingKey},
+    mirror::Coordination,
     reason::Reason,
     token::{self, Allowed, Expectations},
 };
@@ -33,7 +36,14 @@ pub struct Question<'a> {
     pub audiences: &'a [String],
     /// A factor that must have been verified recently.
     pub reverification: Option<Reverification>,
+    /// Uses the token up: it passes once, in all replicas together.
+    pub single_use: bool,
+    /// How long the caller waits at most, where Clerk has to be asked.
+    pub patience: Duration,
 }
+
+/// Of who does not say how long.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl<'a> Question<'a> {
     /// Asks about a token and nothing more.
@@ -43,6 +53,8 @@ impl<'a> Question<'a> {
             authorized_parties: &[],
             audiences: &[],
             reverification: None,
+            single_use: false,
+            patience: PATIENCE,
         }
     }
 }
@@ -99,6 +111,11 @@ pub enum CannotTell {
         /// When it is worth asking again.
         retry_after: Duration,
     },
+    /// The store does not answer, or there is none.
+    StoreUnavailable {
+        /// When it is worth asking again.
+        retry_after: Duration,
+    },
     /// So many questions wait for Clerk that this one is turned away.
     Overloaded {
         /// When it is worth asking again.
@@ -113,6 +130,7 @@ impl CannotTell {
             Self::KeysUnavailable { .. } => Reason::KeysUnavailable,
             Self::ClerkUnavailable { .. } => Reason::ClerkUnavailable,
             Self::ClerkRateLimited { .. } => Reason::ClerkRateLimited,
+            Self::StoreUnavailable { .. } => Reason::StoreUnavailable,
             Self::Overloaded { .. } => Reason::Overloaded,
         }
     }
@@ -123,6 +141,7 @@ impl CannotTell {
             Self::KeysUnavailable { retry_after }
             | Self::ClerkUnavailable { retry_after }
             | Self::ClerkRateLimited { retry_after }
+            | Self::StoreUnavailable { retry_after }
             | Self::Overloaded { retry_after } => retry_after,
         }
     }
@@ -146,9 +165,22 @@ pub struct Verifier {
     instances: ArcSwap<Instances>,
     cache: TokenCache,
     clock_skew: Duration,
+    /// Asks about the sessions of tokens that live long.
+    sessions: Option<SessionLookups>,
+    /// Where is written down what may be used once.
+    uses: Option<Arc<dyn Coordination>>,
     signatures: AtomicU64,
     features_out_of_order: AtomicU64,
 }
+
+/// Before the ids of tokens, among all that may be used once.
+const USED_TOKEN: &str = "token/";
+/// Replicas' clocks may be so far apart.
+const CLOCKS_APART: Duration = Duration::from_secs(60);
+/// When it is worth asking a store again that does not answer.
+const STORE_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// When it is worth asking again where something has to be configured first.
+const NO_STORE_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Why a token was not accepted.
 enum Refusal {
@@ -169,9 +201,26 @@ impl Verifier {
             instances: ArcSwap::from_pointee(instances),
             cache,
             clock_skew,
+            sessions: None,
+            uses: None,
             signatures: AtomicU64::new(0),
             features_out_of_order: AtomicU64::new(0),
         }
+    }
+
+    /// Asks Clerk by `sessions` about tokens that live longer than what ended is remembered. Without,
+    /// such a token cannot be told.
+    #[must_use]
+    pub fn with_session_lookups(mut self, sessions: SessionLookups) -> Self {
+        self.sessions = Some(sessions);
+        self
+    }
+
+    /// Writes down in `uses` which tokens were used up. Without, none can be.
+    #[must_use]
+    pub fn with_uses(mut self, uses: Arc<dyn Coordination>) -> Self {
+        self.uses = Some(uses);
+        self
     }
 
     /// The instances as they are now.
@@ -207,12 +256,53 @@ impl Verifier {
             denied @ Verdict::Denied(_) => return Ok(denied),
         };
         let ages = verified.session.factor_ages;
-        Ok(
-            match decision::check(question.reverification, ages, steps) {
-                Ok(()) => Verdict::Accepted(verified),
-                Err(reason) => Verdict::Denied(reason),
-            },
-        )
+        if let Err(reason) = decision::check(question.reverification, ages, steps) {
+            return Ok(Verdict::Denied(reason));
+        }
+        if question.single_use {
+            return Box::pin(self.use_up(verified, steps)).await;
+        }
+        Ok(Verdict::Accepted(verified))
+    }
+
+    /// The last rule: whoever is denied by another has used nothing up.
+    async fn use_up(
+        &self,
+        verified: Arc<Verified>,
+        steps: &mut Steps,
+    ) -> Result<Verdict, CannotTell> {
+        let session = &verified.session;
+        let Some(token_id) = session.token_id.as_deref() else {
+            steps.failed(Rule::Replay, || "the token has no jti to tell it by");
+            return Ok(Verdict::Denied(Reason::ClaimInvalid));
+        };
+        if steps.wanted() {
+            steps.skipped(Rule::Replay, || "an explanation uses no token up");
+            return Ok(Verdict::Accepted(verified));
+        }
+        let unavailable = |retry_after| CannotTell::StoreUnavailable { retry_after };
+        let Some(uses) = &self.uses else {
+            warn!("single_use needs CLERK_AUTHZ_DATABASE_URL");
+            return Err(unavailable(NO_STORE_RETRY_AFTER));
+        };
+        // As long as the token is accepted, by whichever replica's clock.
+        let expires_at = session.expires_at.plus(self.clock_skew).plus(CLOCKS_APART);
+        let id = format!("{USED_TOKEN}{token_id}");
+        let name = &verified.instance.name;
+        match uses.use_once(name, &id, expires_at).await {
+            Ok(true) => {
+                steps.passed(Rule::Replay, || "not used before");
+                Ok(Verdict::Accepted(verified))
+            }
+            Ok(false) => {
+                steps.failed(Rule::Replay, || "used before");
+                Ok(Verdict::Denied(Reason::TokenReplayed))
+            }
+            Err(error) => {
+                warn!(instance = %name, %error, "cannot tell whether a token was used before");
+                Err(unavailable(STORE_RETRY_AFTER))
+            }
+        }
     }
 
     /// Everything about a token but the step-up.
@@ -242,7 +332,8 @@ impl Verifier {
             false => self.cache.key(&selected.token),
         };
         if let Some(verified) = key.and_then(|key| self.remembered(key, &instances, now)) {
-            return Ok(self.judge(verified, question, &selected, now, steps));
+            let verdict = self.judge(verified, question, &selected, now, steps);
+            return self.told_by_clerk(verdict, question, now, steps).await;
         }
         // On the heap, so that an answer from the cache does not carry its state around.
         let verified = Box::pin(self.verify(&selected.token, &instances, now, steps)).await;
@@ -252,7 +343,8 @@ impl Verifier {
                     let dies_at = verified.session.expires_at.plus(self.clock_skew);
                     self.cache.insert(key, &verified, dies_at, now);
                 }
-                Ok(self.judge(verified, question, &selected, now, steps))
+                let verdict = self.judge(verified, question, &selected, now, steps);
+                self.told_by_clerk(verdict, question, now, steps).await
             }
             Err(Refusal::Denied(reason)) => Ok(Verdict::Denied(reason)),
             Err(Refusal::CannotTell(cannot_tell)) => Err(cannot_tell),
@@ -332,10 +424,49 @@ impl Verifier {
             clock_skew: self.clock_skew,
             client_changed_at: selected.client_changed_at,
         };
-        match token::judge(&verified.session, &expectations, now, steps) {
+        let session = &verified.session;
+        let judged =
+            token::judge(session, &expectations, now, steps).and_then(|()| {
+                match &verified.instance.revocations {
+                    Some(revocations) => revocations.judge(session, steps),
+                    None => {
+                        steps.skipped(Rule::Revocation, || "there is no database to know it from");
+                        Ok(())
+                    }
+                }
+            });
+        match judged {
             Ok(()) => Verdict::Accepted(verified),
             Err(reason) => Verdict::Denied(reason),
         }
+    }
+
+    /// A token that lives longer than what ended is remembered is not believed by itself.
+    async fn told_by_clerk(
+        &self,
+        verdict: Verdict,
+        question: &Question<'_>,
+        now: Timestamp,
+        steps: &mut Steps,
+    ) -> Result<Verdict, CannotTell> {
+        let Verdict::Accepted(verified) = &verdict else {
+            return Ok(verdict);
+        };
+        let session = &verified.session;
+        let forgets = verified.instance.forgets();
+        if !forgets.is_some_and(|revocations| revocations.outlives(session)) {
+            return Ok(verdict);
+        }
+        let Some(sessions) = &self.sessions else {
+            return Err(CannotTell::ClerkUnavailable {
+                retry_after: NO_STORE_RETRY_AFTER,
+            });
+        };
+        let asked = sessions.judge(&verified.instance, session, question.patience, now, steps);
+        Ok(match Box::pin(asked).await? {
+            Ok(()) => verdict,
+            Err(reason) => Verdict::Denied(reason),
+        })
     }
 }
 

@@ -12,16 +12,16 @@ use super::{
     coalesce::{Coalescer, Errand},
     gate::{Endpoint, REFUSED_PAUSE},
     mirrored,
-    model::{self, ClerkMembership, ClerkOrganization, ClerkRole, Page, Unreadable},
+    model::{self, ClerkMembership, ClerkOrganization, ClerkRole, ClerkSession, Page, Unreadable},
     sender::Sender,
     transport::InsecureUrl,
 };
 use crate::{
-    identity::{InstanceName, OrganizationId, OrganizationSlug, Texts, UserId},
+    identity::{InstanceName, OrganizationId, OrganizationSlug, SessionId, Texts, UserId},
     keys::Clock,
     mirror::{
         Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats,
-        MembershipAnswer, OrganizationRecord, User, UserDirectory, WholeMembership,
+        MembershipAnswer, OrganizationRecord, SessionAnswer, User, UserDirectory, WholeMembership,
     },
 };
 
@@ -61,6 +61,7 @@ struct Questions {
     memberships: Coalescer<(OrganizationId, UserId), Answered<MembershipAnswer>>,
     by_slug: Coalescer<OrganizationSlug, Answered<Option<OrganizationRecord>>>,
     roles: Coalescer<Box<str>, Answered<Option<Texts>>>,
+    sessions: Coalescer<SessionId, Answered<SessionAnswer>>,
     users: Coalescer<UserId, Answered<Option<User>>>,
     user_memberships: Coalescer<UserId, Answered<Vec<WholeMembership>>>,
 }
@@ -93,6 +94,7 @@ impl Questions {
             memberships: Coalescer::new(),
             by_slug: Coalescer::new(),
             roles: Coalescer::new(),
+            sessions: Coalescer::new(),
             users: Coalescer::new(),
             user_memberships: Coalescer::new(),
         }
@@ -154,6 +156,17 @@ impl Directory for BackendApi {
         )
     }
 
+    fn session<'a>(&'a self, session: &'a SessionId, ask: Ask) -> Asking<'a, SessionAnswer> {
+        let (sender, share, asked) = (Arc::clone(&self.sender), self.share, session.clone());
+        Box::pin(
+            self.questions
+                .sessions
+                .ask(session.clone(), ask, move |errand| async move {
+                    find_session(&sender, share, &asked, &errand).await
+                }),
+        )
+    }
+
     fn credentials(&self) -> Credentials {
         self.sender.credentials()
     }
@@ -163,6 +176,7 @@ impl Directory for BackendApi {
             joined: self.questions.memberships.joined()
                 + self.questions.by_slug.joined()
                 + self.questions.roles.joined()
+                + self.questions.sessions.joined()
                 + self.questions.users.joined()
                 + self.questions.user_memberships.joined(),
             ..self.sender.stats()
@@ -272,6 +286,26 @@ async fn find_role(
     }
     let cause = format!("has more than {} roles that are alike", PAGE * MAX_PAGES);
     Err(Fault::Unusable(cause).into_error(REFUSED_PAUSE))
+}
+
+async fn find_session(
+    sender: &Sender,
+    share: Share,
+    session: &SessionId,
+    errand: &Errand,
+) -> Result<Answered<SessionAnswer>, DirectoryError> {
+    let url = sender.url(&["sessions", session.as_str()], &[]);
+    let Answered {
+        value: found,
+        as_of,
+    } = sender
+        .get::<ClerkSession>(Endpoint::Session, share, url, errand)
+        .await?;
+    let value = match found {
+        Some(found) => found.of(session).map_err(unusable)?,
+        None => SessionAnswer::Over,
+    };
+    Ok(Answered { value, as_of })
 }
 
 async fn find_user(

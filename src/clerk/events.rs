@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     identity::{OrganizationId, SessionId, Timestamp, UserId},
-    mirror::{Concern, Entity, EventReader, Fact, Origin, SessionEnd, UnreadableEvent, ordering},
+    mirror::{
+        Concern, Entity, EventReader, Fact, Origin, RevocationCause, SessionEnd, UnreadableEvent,
+        ordering,
+    },
     webhook::{Envelope, EventType},
 };
 
@@ -160,9 +163,10 @@ struct Times {
 }
 
 fn facts(meaning: Meaning, data: &RawValue, times: Times) -> Result<Vec<Fact>, Unreadable> {
-    let revoked = |user: UserId| Fact::UserRevoked {
+    let revoked = |user: UserId, cause| Fact::UserRevoked {
         user,
         not_before: ordering::not_before(times.latest),
+        cause,
     };
     let deleted = |entity| Fact::Deleted {
         entity,
@@ -171,14 +175,18 @@ fn facts(meaning: Meaning, data: &RawValue, times: Times) -> Result<Vec<Fact>, U
     Ok(match meaning {
         Meaning::User => {
             let user = mirrored::user(data)?;
-            let out = (user.banned || user.deprovisioned).then(|| revoked(user.id.clone()));
+            let out = RevocationCause::of(user.standing());
+            let out = out.map(|cause| revoked(user.id.clone(), cause));
             let mut facts = vec![Fact::User(Box::new(user), Origin::Event)];
             facts.extend(out);
             facts
         }
         Meaning::UserDeleted => {
             let user: UserId = id(data)?;
-            vec![deleted(Entity::User(user.clone())), revoked(user)]
+            vec![
+                deleted(Entity::User(user.clone())),
+                revoked(user, RevocationCause::Deleted),
+            ]
         }
         Meaning::SessionEnded => {
             let session: ClerkSession = object(data)?;

@@ -33,15 +33,17 @@ pub(super) enum Endpoint {
     OrganizationMemberships,
     Organization,
     OrganizationRoles,
+    Session,
     User,
     UserMemberships,
 }
 
 impl Endpoint {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::OrganizationMemberships,
         Self::Organization,
         Self::OrganizationRoles,
+        Self::Session,
         Self::User,
         Self::UserMemberships,
     ];
@@ -52,6 +54,7 @@ impl Endpoint {
             Self::OrganizationMemberships => "organization_memberships",
             Self::Organization => "organization",
             Self::OrganizationRoles => "organization_roles",
+            Self::Session => "session",
             Self::User => "user",
             Self::UserMemberships => "user_memberships",
         }

@@ -5,8 +5,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use crate::{
-    identity::{OrganizationId, OrganizationSlug, Texts, Timestamp, UserId},
-    mirror::{Membership, OrganizationRecord, Standing},
+    identity::{OrganizationId, OrganizationSlug, SessionId, Texts, Timestamp, UserId},
+    mirror::{Membership, OrganizationRecord, SessionAnswer, Standing},
 };
 
 /// What may be asked for.
@@ -35,6 +35,20 @@ impl Asked for ClerkOrganization {
     fn is_nothing(&self) -> bool {
         false
     }
+}
+
+impl Asked for ClerkSession {
+    fn is_nothing(&self) -> bool {
+        false
+    }
+}
+
+/// `Session`.
+#[derive(Deserialize)]
+pub(super) struct ClerkSession {
+    id: Box<str>,
+    user_id: Box<str>,
+    status: Box<str>,
 }
 
 /// A list.
@@ -124,6 +138,22 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Unreadable> {
     })?;
     json.end().map_err(|_| Unreadable::NotJson)?;
     Ok(value)
+}
+
+impl ClerkSession {
+    /// As the answer to whether `session` is live; an error when it is about another. A status that
+    /// is not known is not a live one.
+    pub(super) fn of(self, session: &SessionId) -> Result<SessionAnswer, Unreadable> {
+        if *self.id != *session.as_str() {
+            return Err(somebody_else("id"));
+        }
+        if !matches!(&*self.status, "active" | "pending") {
+            return Ok(SessionAnswer::Over);
+        }
+        let user_id = UserId::try_from(self.user_id)
+            .map_err(|_| Unreadable::Member("user_id is not a user's id".to_owned()))?;
+        Ok(SessionAnswer::Live { user_id })
+    }
 }
 
 impl ClerkMembership {

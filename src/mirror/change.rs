@@ -1,4 +1,4 @@
-use super::EntityKind;
+use super::{EntityKind, Standing};
 use crate::identity::{OrganizationId, SessionId, Timestamp, UserId};
 
 /// A place in an instance's feed of changes. They grow by one with each change, in the order in
@@ -40,17 +40,17 @@ pub struct Change {
 pub enum ChangeEvent {
     /// A user is there, or is different.
     UserChanged(UserId),
-    /// A user is gone.
+    /// A user is gone, or is known not to be.
     UserDeleted(UserId),
     /// Tokens of the user that were issued before the time are denied.
-    UserRevoked(UserId, Timestamp),
+    UserRevoked(UserId, Timestamp, RevocationCause),
     /// An organization is there, or is different.
     OrganizationChanged(OrganizationId),
-    /// An organization is gone; its memberships have entries of their own.
+    /// An organization is gone, or is known not to be; its memberships have entries of their own.
     OrganizationDeleted(OrganizationId),
     /// A membership is there, or is different.
     MembershipChanged(OrganizationId, UserId),
-    /// A membership is gone.
+    /// A membership is gone, or is known not to be.
     MembershipDeleted(OrganizationId, UserId),
     /// A session will never be valid again.
     SessionEnded(SessionId),
@@ -87,16 +87,57 @@ pub enum FeedPage {
     },
 }
 
+/// Why a user's tokens are denied. Of several at one time the greatest is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RevocationCause {
+    /// The user was banned.
+    Banned,
+    /// The identity provider took the user out of service.
+    Deprovisioned,
+    /// The user was deleted.
+    Deleted,
+}
+
+impl RevocationCause {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Banned, Self::Deprovisioned, Self::Deleted];
+
+    /// `banned`, `deprovisioned` or `deleted`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Banned => "banned",
+            Self::Deprovisioned => "deprovisioned",
+            Self::Deleted => "deleted",
+        }
+    }
+
+    /// Why a user of this standing may not act; `None` where the user may.
+    pub const fn of(standing: Standing) -> Option<Self> {
+        match standing {
+            Standing::Good => None,
+            Standing::Banned => Some(Self::Banned),
+            Standing::Deprovisioned => Some(Self::Deprovisioned),
+        }
+    }
+}
+
 /// What denies tokens that verify.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Revocation {
     /// Every token that names the session.
-    Session(SessionId),
+    Session {
+        /// The session.
+        session: SessionId,
+        /// When it ended, by the event.
+        at: Timestamp,
+    },
     /// Tokens of the user that were issued before the time.
     User {
         /// Whose.
         user: UserId,
         /// A whole second.
         not_before: Timestamp,
+        /// Why.
+        cause: RevocationCause,
     },
 }

@@ -3,7 +3,7 @@ use std::{fmt, future::Future, pin::Pin, time::Duration};
 use thiserror::Error;
 
 use super::{Membership, MirroredMembership, MirroredOrganization, OrganizationRecord, User};
-use crate::identity::{OrganizationId, OrganizationSlug, Texts, Timestamp, UserId};
+use crate::identity::{OrganizationId, OrganizationSlug, SessionId, Texts, Timestamp, UserId};
 
 /// An answer on its way. May be dropped at any time: a question that nobody waits for any more is
 /// given up.
@@ -40,6 +40,9 @@ pub trait Directory: fmt::Debug + Send + Sync + 'static {
     /// What a role permits, system permissions included; `None` when there is no such role. `role`
     /// has exactly one `org:`, and so have the permissions.
     fn role_permissions<'a>(&'a self, role: &'a str, ask: Ask) -> Asking<'a, Option<Texts>>;
+
+    /// Whether a session is live.
+    fn session<'a>(&'a self, session: &'a SessionId, ask: Ask) -> Asking<'a, SessionAnswer>;
 
     /// Whether Clerk accepts our credentials, as far as is known.
     fn credentials(&self) -> Credentials;
@@ -97,6 +100,18 @@ pub enum MembershipAnswer {
     NotAMember,
     /// There is no such organization.
     NoOrganization,
+}
+
+/// What Clerk says of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionAnswer {
+    /// It is active, or pending.
+    Live {
+        /// Whose it is.
+        user_id: UserId,
+    },
+    /// It ended, expired or was given up, or there is no such session: Clerk removes old ones.
+    Over,
 }
 
 /// No answer; never to be taken for "no".

@@ -1,6 +1,7 @@
+use super::ordering::not_before;
 use super::{
     ClaimId, Digest, Entity, Incoming, MirroredMembership, MirroredOrganization, Origin, Position,
-    SessionEnd, User, Write,
+    Revocation, RevocationCause, SessionEnd, User, Write,
 };
 use crate::identity::{Timestamp, UserId};
 
@@ -36,6 +37,8 @@ pub enum Fact {
         user: UserId,
         /// A whole second; see [`not_before`](super::ordering::not_before).
         not_before: Timestamp,
+        /// Why.
+        cause: RevocationCause,
     },
     /// What a role permits is different.
     RoleChanged {
@@ -85,6 +88,29 @@ impl Fact {
             }
             Self::SessionEnded(_) | Self::UserRevoked { .. } | Self::RoleChanged { .. } => None,
         }
+    }
+
+    /// The user whom an answer of the API puts out, once readers see a difference by `write`: what
+    /// an event would have said, had it come. Events carry a fact of their own.
+    pub fn puts_out(&self, write: Write) -> Option<Revocation> {
+        if !write.is_visible() {
+            return None;
+        }
+        let (user, as_of, cause) = match self {
+            Self::User(user, Origin::Api { as_of }) => {
+                (&user.id, as_of, RevocationCause::of(user.standing())?)
+            }
+            Self::Absent {
+                entity: Entity::User(user),
+                as_of,
+            } => (user, as_of, RevocationCause::Deleted),
+            _ => return None,
+        };
+        Some(Revocation::User {
+            user: user.clone(),
+            not_before: not_before(*as_of),
+            cause,
+        })
     }
 }
 

@@ -131,6 +131,12 @@ impl Head {
         self.deletion().max(self.absence())
     }
 
+    /// Whether it has ended since `before`, also where nobody knew of it, or has ended again: what
+    /// tokens say of it counts no more.
+    pub fn has_ended_since(&self, before: &Self) -> bool {
+        self.is_dead() && (!before.is_dead() || self.deleted_at > before.deleted_at)
+    }
+
     /// The newest deletion, unless the API showed a newer version: both are Clerk's clock.
     fn deletion(&self) -> Option<Timestamp> {
         self.deleted_at.filter(|at| Some(*at) >= self.confirmed)

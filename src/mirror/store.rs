@@ -310,7 +310,7 @@ pub trait Inbox: Send + Sync + 'static {
 }
 
 /// What replicas agree on.
-pub trait Coordination: Send + Sync + 'static {
+pub trait Coordination: fmt::Debug + Send + Sync + 'static {
     /// Takes or renews a lease; `None` while somebody else has it.
     fn lease<'a>(
         &'a self,

@@ -13,7 +13,7 @@ use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
-use super::inboxes::InboxSet;
+use super::{inboxes::InboxSet, revocations::RevocationSet};
 use crate::{
     authz::{Instance, InstanceSerial, Instances, Verifier},
     clerk::{ApiOptions, BackendApi, HttpJwksSource},
@@ -38,6 +38,8 @@ pub(super) struct InstanceSet {
     members: Vec<Member>,
     /// Where messages are taken in, where there is a database.
     inboxes: Option<InboxSet>,
+    /// What is known beside what tokens say, where there is a database.
+    revocations: Option<RevocationSet>,
     /// In place of every instance's own source.
     source: Option<Arc<dyn JwksSource>>,
 }
@@ -66,6 +68,7 @@ impl InstanceSet {
             tasks,
             members: Vec::new(),
             inboxes: None,
+            revocations: None,
             source: None,
         }
     }
@@ -83,6 +86,12 @@ impl InstanceSet {
         self
     }
 
+    /// Holds what is known beside tokens against every instance's tokens.
+    pub(super) fn with_revocations(mut self, revocations: RevocationSet) -> Self {
+        self.revocations = Some(revocations);
+        self
+    }
+
     /// Makes the set what `wanted` says; when it fails nothing has changed.
     pub(super) async fn apply(
         &mut self,
@@ -90,6 +99,9 @@ impl InstanceSet {
     ) -> Result<Instances, Problems> {
         let mut members = Vec::with_capacity(wanted.len());
         let mut problems = Vec::new();
+        if let Some(revocations) = &mut self.revocations {
+            problems.extend(revocations.load(wanted).await.err());
+        }
         for settings in wanted {
             let kept = self
                 .members
@@ -140,6 +152,9 @@ impl InstanceSet {
         if let (Some(inboxes), Some(prepared)) = (&mut self.inboxes, inboxes) {
             inboxes.put(prepared);
         }
+        if let Some(revocations) = &mut self.revocations {
+            revocations.keep(wanted);
+        }
         self.members = members;
         Ok(instances)
     }
@@ -183,6 +198,11 @@ impl InstanceSet {
             keyring,
             directory,
             user_directory,
+            revocations: self
+                .revocations
+                .as_ref()
+                .and_then(|revocations| revocations.of(&settings.name)),
+            has_webhooks: !settings.webhook_secrets.is_empty(),
         };
         Ok(Member {
             settings: settings.clone(),

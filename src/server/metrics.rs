@@ -3,12 +3,12 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    authz::{Checker, FactCacheStats, Instance, Verifier},
+    authz::{Checker, FactCacheStats, Instance, RevocationStats, Verifier},
     door::grpc::{CallOutcome, CallStats, Rpc},
     identity::{InstanceName, Timestamp},
     keys::{Clock, KeyringStats},
     mirror::DirectoryStats,
-    sync::{EventClass, InboxStats, Inboxes},
+    sync::{Ear, EventClass, InboxStats, Inboxes},
     telemetry::metrics::{self as catalogue, Metric, Source, Writer},
 };
 
@@ -16,6 +16,7 @@ pub(super) fn source(
     checker: Arc<Checker>,
     calls: Arc<CallStats>,
     inboxes: Option<Arc<Inboxes>>,
+    ear: Option<Arc<Ear>>,
     clock: Clock,
 ) -> Source {
     Box::new(move |writer| {
@@ -27,6 +28,7 @@ pub(super) fn source(
         write_memberships(writer, checker.stats())?;
         write_keys(writer, verifier.instances().all(), clock())?;
         write_directories(writer, verifier.instances().all())?;
+        write_revocations(writer, verifier.instances().all(), ear.as_deref(), clock())?;
         write_inboxes(writer, inboxes.as_deref(), clock())
     })
 }
@@ -166,6 +168,37 @@ fn write_directories(writer: &mut Writer<'_>, instances: &[Arc<Instance>]) -> fm
     each(catalogue::CLERK_BREAKER_OPEN, |stats| {
         f64::from(u8::from(stats.breaker_open))
     })
+}
+
+fn write_revocations(
+    writer: &mut Writer<'_>,
+    instances: &[Arc<Instance>],
+    ear: Option<&Ear>,
+    now: Timestamp,
+) -> fmt::Result {
+    let of = |instance: &Arc<Instance>| {
+        let (revocations, ear) = (instance.revocations.as_ref()?, ear?);
+        let newest = *ear.hear(&instance.name).borrow();
+        let stats = revocations.stats(newest, ear.heard_until(), now);
+        Some((instance.name.to_string(), stats))
+    };
+    let all: Vec<(String, RevocationStats)> = instances.iter().filter_map(of).collect();
+    let counts = all.iter().flat_map(|(name, stats)| {
+        [
+            ("session", stats.sessions),
+            ("user", stats.users),
+            ("organization", stats.organizations),
+            ("membership", stats.memberships),
+        ]
+        .map(|(subject, count)| ([name.clone(), subject.to_owned()], number(count)))
+    });
+    writer.write(catalogue::REVOCATIONS, counts)?;
+    let lags = all
+        .iter()
+        .map(|(name, stats)| ([name.clone()], stats.lag.as_secs_f64()));
+    writer.write(catalogue::REVOCATION_LAG, lags)?;
+    let listening = ear.map(|ear| ([], f64::from(u8::from(ear.listens()))));
+    writer.write::<[String; 0]>(catalogue::FEED_LISTENING, listening)
 }
 
 fn write_inboxes(

@@ -142,6 +142,12 @@ pub const VARIABLES: &[Variable] = &[
         "How long the ids of webhook messages are known, and what was deleted; longer than Clerk may send again",
     ),
     variable(
+        "CLERK_AUTHZ_REVOCATION_MEMORY",
+        "revocation-memory",
+        Some("24h"),
+        "How long it is remembered what ended and who is out, up to 7 days; where there are webhooks, Clerk is asked about the session of a token that lives longer",
+    ),
+    variable(
         "CLERK_AUTHZ_KEYS_REFRESH",
         "keys-refresh",
         Some("60s"),

@@ -107,17 +107,23 @@ impl Writing<'_> {
                 self.mirrored(fact, &entity, incoming).await
             }
             Fact::SessionEnded(end) => {
-                let revocation = Revocation::Session(end.session.clone());
-                let event = ChangeEvent::SessionEnded(end.session.clone());
-                self.revoke(&revocation, event, end.at).await
+                self.revoke(Revocation::Session {
+                    session: end.session.clone(),
+                    at: end.at,
+                })
+                .await
             }
-            Fact::UserRevoked { user, not_before } => {
-                let revocation = Revocation::User {
+            Fact::UserRevoked {
+                user,
+                not_before,
+                cause,
+            } => {
+                self.revoke(Revocation::User {
                     user: user.clone(),
                     not_before: *not_before,
-                };
-                let event = ChangeEvent::UserRevoked(user.clone(), *not_before);
-                self.revoke(&revocation, event, *not_before).await
+                    cause: *cause,
+                })
+                .await
             }
             Fact::RoleChanged { role, at } => {
                 self.drafts
@@ -146,9 +152,13 @@ impl Writing<'_> {
         let write = head.take(incoming);
         self.save(entity, known.as_ref(), &head, Some((fact, incoming)))
             .await?;
-        if write.is_visible() {
-            let event = event_of(entity, write);
+        // A deletion counts for tokens also where nothing was known.
+        if write.is_visible() || head.has_ended_since(&known.unwrap_or_default()) {
+            let event = event_of(entity, &head);
             self.drafts.push(Draft::new(event, time_of(incoming)));
+        }
+        if let Some(revocation) = fact.puts_out(write) {
+            self.revoke(revocation).await?;
         }
         let ends = matches!(incoming, Incoming::Deleted { .. } | Incoming::Absent { .. });
         if ends && head.is_dead() {
@@ -194,7 +204,7 @@ impl Writing<'_> {
                 self.save(&member.entity, Some(&member.head), &head, None)
                     .await?;
                 if write.is_visible() {
-                    let event = event_of(&member.entity, write);
+                    let event = event_of(&member.entity, &head);
                     self.drafts.push(Draft::new(event, time_of(incoming)));
                 }
             }
@@ -225,22 +235,13 @@ impl Writing<'_> {
         }
     }
 
-    async fn revoke(
-        &mut self,
-        revocation: &Revocation,
-        event: ChangeEvent,
-        at: Timestamp,
-    ) -> Result<FactOutcome, StoreError> {
-        // What an effect in front of it revokes is not in the table yet.
+    async fn revoke(&mut self, revocation: Revocation) -> Result<FactOutcome, StoreError> {
+        // What is revoked in front of it in this transaction is not in the table yet.
         let mut drafted = self.drafts.iter().filter_map(|it| it.revocation.as_ref());
-        if !drafted.any(|drafted| covers(drafted, revocation))
-            && feed::revokes_more(&mut self.session, self.instance, revocation).await?
+        if !drafted.any(|drafted| covers(drafted, &revocation))
+            && feed::revokes_more(&mut self.session, self.instance, &revocation).await?
         {
-            self.drafts.push(Draft {
-                event,
-                at,
-                revocation: Some(revocation.clone()),
-            });
+            self.drafts.push(Draft::revoking(revocation));
             Ok(outcome(Write::Created))
         } else {
             Ok(outcome(Write::Unchanged))
@@ -251,16 +252,27 @@ impl Writing<'_> {
 /// Whether `first` denies all that `second` denies.
 fn covers(first: &Revocation, second: &Revocation) -> bool {
     match (first, second) {
-        (Revocation::Session(first), Revocation::Session(second)) => first == second,
         (
-            Revocation::User { user, not_before },
+            Revocation::Session { session, at: _ },
+            Revocation::Session {
+                session: second,
+                at: _,
+            },
+        ) => session == second,
+        (
+            Revocation::User {
+                user,
+                not_before,
+                cause,
+            },
             Revocation::User {
                 user: second,
                 not_before: later,
+                cause: other,
             },
-        ) => user == second && not_before >= later,
-        (Revocation::Session(_), Revocation::User { .. })
-        | (Revocation::User { .. }, Revocation::Session(_)) => false,
+        ) => user == second && (not_before, cause) >= (later, other),
+        (Revocation::Session { .. }, Revocation::User { .. })
+        | (Revocation::User { .. }, Revocation::Session { .. }) => false,
     }
 }
 
@@ -285,16 +297,16 @@ fn time_of(incoming: Incoming) -> Timestamp {
     }
 }
 
-fn event_of(entity: &Entity, write: Write) -> ChangeEvent {
-    match (entity.clone(), write) {
-        (Entity::User(id), Write::Deleted) => ChangeEvent::UserDeleted(id),
-        (Entity::User(id), _) => ChangeEvent::UserChanged(id),
-        (Entity::Organization(id), Write::Deleted) => ChangeEvent::OrganizationDeleted(id),
-        (Entity::Organization(id), _) => ChangeEvent::OrganizationChanged(id),
-        (Entity::Membership(organization, user), Write::Deleted) => {
+fn event_of(entity: &Entity, head: &Head) -> ChangeEvent {
+    match (entity.clone(), head.is_live()) {
+        (Entity::User(id), false) => ChangeEvent::UserDeleted(id),
+        (Entity::User(id), true) => ChangeEvent::UserChanged(id),
+        (Entity::Organization(id), false) => ChangeEvent::OrganizationDeleted(id),
+        (Entity::Organization(id), true) => ChangeEvent::OrganizationChanged(id),
+        (Entity::Membership(organization, user), false) => {
             ChangeEvent::MembershipDeleted(organization, user)
         }
-        (Entity::Membership(organization, user), _) => {
+        (Entity::Membership(organization, user), true) => {
             ChangeEvent::MembershipChanged(organization, user)
         }
     }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     identity::{InstanceName, Timestamp, UserId},
-    mirror::{Change, ChangeEvent, FeedPage, Position, Revocation, StoreError},
+    mirror::{Change, ChangeEvent, FeedPage, Position, Revocation, RevocationCause, StoreError},
 };
 
 // The primary key; locks the row until the commit.
@@ -23,24 +23,25 @@ const TAKE_POSITIONS: Sql = Sql::both(
 );
 const ADD_CHANGE: Sql = Sql::both(
     "INSERT INTO changes (instance, position, kind, user_id, organization_id, session_id, role, \
-     not_before_ms, at_ms, recorded_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+     not_before_ms, cause, at_ms, recorded_ms) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
 );
 // The primary key.
 const CHANGES_AFTER: Sql = Sql::both(
-    "SELECT position, kind, user_id, organization_id, session_id, role, not_before_ms, at_ms, \
-     recorded_ms FROM changes WHERE instance = $1 AND position > $2 ORDER BY position LIMIT $3",
+    "SELECT position, kind, user_id, organization_id, session_id, role, not_before_ms, cause, \
+     at_ms, recorded_ms FROM changes WHERE instance = $1 AND position > $2 ORDER BY position LIMIT $3",
 );
 // The primary key.
 const FEED: Sql = Sql::both("SELECT position, gone FROM feeds WHERE instance = $1");
 
 // The primary key.
 const REVOKED: Sql = Sql::both(
-    "SELECT not_before_ms FROM revocations WHERE instance = $1 AND kind = $2 AND subject = $3",
+    "SELECT not_before_ms, cause FROM revocations WHERE instance = $1 AND kind = $2 AND subject = $3",
 );
 const SAVE_REVOCATION: Sql = Sql::both(
-    "INSERT INTO revocations (instance, kind, subject, not_before_ms, position, recorded_ms) \
+    "INSERT INTO revocations (instance, kind, subject, not_before_ms, cause, recorded_ms) \
      VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (instance, kind, subject) DO UPDATE SET \
-     not_before_ms = excluded.not_before_ms, position = excluded.position, \
+     not_before_ms = excluded.not_before_ms, cause = excluded.cause, \
      recorded_ms = excluded.recorded_ms",
 );
 // The whole table: a row for each instance.
@@ -66,6 +67,27 @@ impl Draft {
             revocation: None,
         }
     }
+
+    pub(super) fn revoking(revocation: Revocation) -> Self {
+        let (event, at) = match &revocation {
+            Revocation::Session { session, at } => {
+                (ChangeEvent::SessionEnded(session.clone()), *at)
+            }
+            Revocation::User {
+                user,
+                not_before,
+                cause,
+            } => (
+                ChangeEvent::UserRevoked(user.clone(), *not_before, *cause),
+                *not_before,
+            ),
+        };
+        Self {
+            event,
+            at,
+            revocation: Some(revocation),
+        }
+    }
 }
 
 /// Writes the changes and says how far the feed is now. The last thing before the commit.
@@ -84,8 +106,9 @@ pub(super) async fn append(
     for (position, draft) in (last - count + 1..).zip(drafts) {
         add(session, instance, position, draft, now).await?;
         if let Some(revocation) = &draft.revocation {
-            let (kind, subject, not_before) = parts(revocation);
-            let row = values![instance.as_str(), kind, subject, not_before, position, now];
+            let (kind, subject, not_before, cause) = parts(revocation);
+            let cause = cause.map(RevocationCause::name);
+            let row = values![instance.as_str(), kind, subject, not_before, cause, now];
             session.run(SAVE_REVOCATION, row).await?;
         }
     }
@@ -108,6 +131,7 @@ async fn add(
     let mut ended = None;
     let mut role = None;
     let mut not_before = None;
+    let mut revoked_for = None;
     let kind = match &draft.event {
         ChangeEvent::UserChanged(id) => {
             user = Some(id.as_str());
@@ -117,9 +141,10 @@ async fn add(
             user = Some(id.as_str());
             "user_deleted"
         }
-        ChangeEvent::UserRevoked(id, time) => {
+        ChangeEvent::UserRevoked(id, time, cause) => {
             user = Some(id.as_str());
             not_before = Some(*time);
+            revoked_for = Some(cause.name());
             "user_revoked"
         }
         ChangeEvent::OrganizationChanged(id) => {
@@ -158,6 +183,7 @@ async fn add(
         ended,
         role,
         not_before,
+        revoked_for,
         draft.at,
         now,
     ];
@@ -172,11 +198,16 @@ fn change(mut row: Row) -> Result<Change, StoreError> {
     let organization = row.maybe_id()?;
     let session = row.maybe_id()?;
     let role = row.maybe_boxed()?;
-    let not_before = row.maybe_time()?;
-    let event = match (&*kind, user, organization, session, not_before) {
+    let revoked = match (row.maybe_time()?, row.maybe_text()?) {
+        (Some(not_before), Some(name)) => Some((not_before, cause(&name)?)),
+        _ => None,
+    };
+    let event = match (&*kind, user, organization, session, revoked) {
         ("user_changed", Some(user), ..) => ChangeEvent::UserChanged(user),
         ("user_deleted", Some(user), ..) => ChangeEvent::UserDeleted(user),
-        ("user_revoked", Some(user), _, _, Some(time)) => ChangeEvent::UserRevoked(user, time),
+        ("user_revoked", Some(user), _, _, Some((not_before, cause))) => {
+            ChangeEvent::UserRevoked(user, not_before, cause)
+        }
         ("organization_changed", _, Some(id), ..) => ChangeEvent::OrganizationChanged(id),
         ("organization_deleted", _, Some(id), ..) => ChangeEvent::OrganizationDeleted(id),
         ("membership_changed", Some(user), Some(id), ..) => {
@@ -235,13 +266,17 @@ pub(super) async fn revokes_more(
     instance: &InstanceName,
     revocation: &Revocation,
 ) -> Result<bool, StoreError> {
-    let (kind, subject, not_before) = parts(revocation);
+    let (kind, subject, not_before, why) = parts(revocation);
     let known = session
         .row(REVOKED, values![instance.as_str(), kind, subject])
         .await?;
     Ok(match known {
         None => true,
-        Some(mut row) => not_before > row.maybe_time()?,
+        Some(mut row) => {
+            let known = (row.maybe_time()?, row.maybe_text()?);
+            let known_cause = known.1.as_deref().map(cause).transpose()?;
+            (not_before, why) > (known.0, known_cause)
+        }
     })
 }
 
@@ -274,9 +309,26 @@ pub(super) async fn position_before(
 const SESSION: &str = "session";
 const USER: &str = "user";
 
-fn parts(revocation: &Revocation) -> (&'static str, &str, Option<Timestamp>) {
+type Parts<'a> = (
+    &'static str,
+    &'a str,
+    Option<Timestamp>,
+    Option<RevocationCause>,
+);
+
+fn parts(revocation: &Revocation) -> Parts<'_> {
     match revocation {
-        Revocation::Session(id) => (SESSION, id.as_str(), None),
-        Revocation::User { user, not_before } => (USER, user.as_str(), Some(*not_before)),
+        Revocation::Session { session, .. } => (SESSION, session.as_str(), None, None),
+        Revocation::User {
+            user,
+            not_before,
+            cause,
+        } => (USER, user.as_str(), Some(*not_before), Some(*cause)),
     }
+}
+
+fn cause(name: &str) -> Result<RevocationCause, StoreError> {
+    let mut all = RevocationCause::ALL.into_iter();
+    all.find(|cause| cause.name() == name)
+        .ok_or_else(|| broken("a revocation for no known cause"))
 }

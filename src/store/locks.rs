@@ -77,7 +77,11 @@ fn needed<'a>(
             | Fact::Membership(..)
             | Fact::Deleted { .. }
             | Fact::Absent { .. } => match fact.incoming().map(|(entity, _)| entity) {
-                Some(Entity::User(id)) => need(["user", id.as_str(), ""], Mode::Exclusive),
+                Some(Entity::User(id)) => {
+                    need(["user", id.as_str(), ""], Mode::Exclusive);
+                    // An answer of the API may put the user out.
+                    need(["revocation", id.as_str(), ""], Mode::Exclusive);
+                }
                 Some(Entity::Organization(id)) => {
                     need(["organization", id.as_str(), ""], Mode::Exclusive);
                 }

@@ -18,6 +18,7 @@ mod jwks;
 mod limits;
 mod memberships;
 mod oracle;
+mod revocation;
 mod rooms;
 mod second_opinion;
 mod store;

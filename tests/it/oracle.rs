@@ -313,6 +313,8 @@ fn verifier(header: &Header, case: &Case) -> Verifier {
         keyring: Arc::new(Keyring::pinned(key)),
         directory: None,
         user_directory: None,
+        revocations: None,
+        has_webhooks: false,
     };
     Verifier::new(
         Instances::new(vec![Arc::new(instance)]).expect("one instance"),

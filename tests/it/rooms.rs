@@ -83,13 +83,14 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "equivalent",
             "futures_util",
             "moka",
+            "papaya",
             "thiserror",
             "tracing",
         ],
     ),
     (
         "sync",
-        &["identity", "mirror", "webhook"],
+        &["authz", "identity", "mirror", "webhook"],
         &[
             "arc_swap",
             "fastrand",

@@ -220,6 +220,8 @@ async fn answers(events: &[Event], cache_bytes: u64) -> Vec<String> {
         keyring: Arc::clone(&keyring),
         directory: None,
         user_directory: None,
+        revocations: None,
+        has_webhooks: false,
     };
     let verifier = Verifier::new(
         Instances::new(vec![Arc::new(instance)]).expect("one"),
@@ -240,7 +242,7 @@ async fn answers(events: &[Event], cache_bytes: u64) -> Vec<String> {
                     credential: Credential::Token(&world.tokens[*token]),
                     authorized_parties: &parties,
                     audiences: &[],
-                    reverification: None,
+                    ..Question::about("")
                 };
                 let answer = verifier
                     .verify_session(&question, clock(), &mut Steps::off())

@@ -9,8 +9,10 @@ use shuttle::{
 
 use super::*;
 use crate::{
+    authz::asking::Freshness,
+    identity::SessionId,
     keys::{Keyring, VerifyingKey, tests::TestKey},
-    mirror::{Asking, Credentials, DirectoryStats},
+    mirror::{Ask, Asking, Credentials, DirectoryStats, SessionAnswer},
 };
 
 /// A Clerk in which one member is removed at some time; its clock goes on with each look at it.
@@ -75,6 +77,10 @@ impl Directory for Clerk {
         unreachable!("only memberships are asked for")
     }
 
+    fn session<'a>(&'a self, _: &'a SessionId, _: Ask) -> Asking<'a, SessionAnswer> {
+        unreachable!("only memberships are asked for")
+    }
+
     fn credentials(&self) -> Credentials {
         Credentials::Unknown
     }
@@ -135,6 +141,8 @@ fn removal(pem: &str) {
             keyring: Arc::new(Keyring::pinned(key)),
             directory: Some(Arc::new(Clerk(Arc::clone(&world)))),
             user_directory: None,
+            revocations: None,
+            has_webhooks: false,
         },
         organization: "org_1".parse().expect("an id"),
         user: "user_1".parse().expect("an id"),

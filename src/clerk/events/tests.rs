@@ -61,10 +61,11 @@ fn user_id() -> UserId {
 }
 
 /// The next whole second behind the event.
-fn revoked() -> Fact {
+fn revoked(cause: RevocationCause) -> Fact {
     Fact::UserRevoked {
         user: user_id(),
         not_before: Timestamp::from_unix_millis(1_900_000_001_000),
+        cause,
     }
 }
 
@@ -92,12 +93,15 @@ fn a_user_that_may_not_act_is_revoked_too() {
 
     let mut deprovisioned = user(false);
     deprovisioned["deprovisioned"] = json!(true);
-    for data in [user(true), deprovisioned] {
+    for (data, cause) in [
+        (user(true), RevocationCause::Banned),
+        (deprovisioned, RevocationCause::Deprovisioned),
+    ] {
         let facts = facts_of("user.updated", &data);
         assert!(
             matches!(&facts[0], Fact::User(user, Origin::Event) if user.standing() != Standing::Good)
         );
-        assert_eq!(facts[1..], [revoked()]);
+        assert_eq!(facts[1..], [revoked(cause)]);
     }
 
     let mut locked = user(false);
@@ -111,7 +115,10 @@ fn deletions_have_the_events_time() {
     let deleted = |entity| Fact::Deleted { entity, at: at() };
     assert_eq!(
         facts_of("user.deleted", &json!({"id": "user_1", "deleted": true})),
-        [deleted(Entity::User(user_id())), revoked()]
+        [
+            deleted(Entity::User(user_id())),
+            revoked(RevocationCause::Deleted)
+        ]
     );
     assert_eq!(
         facts_of(
@@ -170,7 +177,7 @@ fn a_time_in_seconds_orders_as_early_and_revokes_as_late_as_it_may_be() {
         panic!("{facts:?}")
     };
     assert_eq!(at.unix_millis(), 1_900_000_000_000);
-    assert_eq!(facts[1], revoked());
+    assert_eq!(facts[1], revoked(RevocationCause::Deleted));
 }
 
 #[test]

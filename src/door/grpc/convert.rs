@@ -27,9 +27,11 @@ use crate::{
 /// The most values in a list of a request.
 const MAX_VALUES: usize = 100;
 
-/// Reads a request; `path` is where it stands, with a dot at the end, for the violations.
+/// Reads a request; `path` is where it stands, with a dot at the end, for the violations, and
+/// `patience` how long its caller waits.
 pub(super) fn question<'a>(
     request: &'a proto::VerifySessionRequest,
+    patience: Duration,
     path: &str,
 ) -> Result<Question<'a>, Vec<Violation>> {
     let proto::VerifySessionRequest {
@@ -38,6 +40,7 @@ pub(super) fn question<'a>(
         authorized_parties,
         audiences,
         reverification,
+        single_use,
     } = request;
     let mut violations = Vec::new();
     let mut refuse = |field: &str, description: String| {
@@ -98,6 +101,8 @@ pub(super) fn question<'a>(
             authorized_parties,
             audiences,
             reverification,
+            single_use: *single_use,
+            patience,
         }),
         _ => Err(violations),
     }
@@ -304,6 +309,10 @@ pub(super) fn reason(reason: Reason) -> proto::Reason {
         Reason::TokenNotYetValid => proto::Reason::TokenNotYetValid,
         Reason::TokenIssuedInFuture => proto::Reason::TokenIssuedInFuture,
         Reason::SessionPending => proto::Reason::SessionPending,
+        Reason::TokenReplayed => proto::Reason::TokenReplayed,
+        Reason::SessionRevoked => proto::Reason::SessionRevoked,
+        Reason::UserDeleted => proto::Reason::UserDeleted,
+        Reason::OrganizationDeleted => proto::Reason::OrganizationDeleted,
         Reason::ReverificationRequired => proto::Reason::ReverificationRequired,
         Reason::UserBanned => proto::Reason::UserBanned,
         Reason::UserDeprovisioned => proto::Reason::UserDeprovisioned,
@@ -371,7 +380,7 @@ mod tests {
     use crate::identity::FactorAge;
 
     fn ask(request: proto::VerifySessionRequest) -> Vec<String> {
-        match question(&request, "requests[3].") {
+        match question(&request, Duration::from_secs(1), "requests[3].") {
             Ok(_) => Vec::new(),
             Err(violations) => violations
                 .into_iter()
@@ -388,6 +397,7 @@ mod tests {
             authorized_parties: vec![String::new()],
             audiences: vec!["a".to_owned(); 101],
             reverification: Some(proto::Reverification { requirement: None }),
+            single_use: false,
         });
         assert_eq!(
             fields,

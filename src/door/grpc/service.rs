@@ -3,7 +3,7 @@
 mod explain;
 mod users;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesOrdered};
 use tonic::{Request, Response, Status};
@@ -75,9 +75,10 @@ impl AuthzDoor {
         rpc: Rpc,
         id: &RequestId,
         request: &proto::VerifySessionRequest,
+        patience: Duration,
         now: Timestamp,
     ) -> Result<proto::VerifySessionResponse, Status> {
-        let question = match convert::question(request, "") {
+        let question = match convert::question(request, patience, "") {
             Ok(question) => question,
             Err(violations) => return Err(self.invalid(rpc, violations)),
         };
@@ -153,6 +154,8 @@ impl AuthzDoor {
                     "see whether Clerk's API can be reached, and whether a secret key is configured",
                 CannotTell::ClerkRateLimited { .. } =>
                     "see CLERK_AUTHZ_API_BUDGET and what else uses the secret key",
+                CannotTell::StoreUnavailable { .. } =>
+                    "see whether the database of CLERK_AUTHZ_DATABASE_URL can be reached",
                 CannotTell::Overloaded { .. } =>
                     "too many questions wait for Clerk; see how slow it is",
             }
@@ -199,11 +202,13 @@ impl AuthzService for AuthzDoor {
         request: Request<proto::VerifySessionRequest>,
     ) -> Result<Response<proto::VerifySessionResponse>, Status> {
         let id = request_id::of(&request);
+        let patience = limits::patience(request.metadata().as_ref());
         let answer = self
             .verify(
                 Rpc::VerifySession,
                 &id,
                 &request.into_inner(),
+                patience,
                 (self.clock)(),
             )
             .await;
@@ -216,13 +221,14 @@ impl AuthzService for AuthzDoor {
     ) -> Result<Response<proto::BatchVerifySessionResponse>, Status> {
         const RPC: Rpc = Rpc::BatchVerifySession;
         let id = request_id::of(&request);
+        let patience = limits::patience(request.metadata().as_ref());
         let requests = request.into_inner().requests;
         let answer = async {
             let mut results = Vec::with_capacity(self.batch_size(RPC, requests.len())?);
             // A batch is asked at one moment.
             let now = (self.clock)();
             for request in &requests {
-                let result = self.verify(RPC, &id, request, now).await;
+                let result = self.verify(RPC, &id, request, patience, now).await;
                 results.push(convert::batch_result(
                     result.map_err(|s| status::as_message(&s)),
                 ));

@@ -32,7 +32,11 @@ const fn code(reason: Reason) -> Code {
         | Reason::TokenExpired
         | Reason::TokenNotYetValid
         | Reason::TokenIssuedInFuture
+        | Reason::TokenReplayed
         | Reason::SessionPending
+        | Reason::SessionRevoked
+        | Reason::UserDeleted
+        | Reason::OrganizationDeleted
         | Reason::ReverificationRequired
         | Reason::UserBanned
         | Reason::UserDeprovisioned => Code::Unauthenticated,

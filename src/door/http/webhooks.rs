@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::{Body, HttpBody},
+    body::{Body, BodyDataStream},
     extract::{Path, Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
@@ -25,6 +25,9 @@ use crate::{
 
 /// How long a body may take to come.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
+/// A body that is too large is read on, and forgotten, up to this and for no longer.
+const MAX_DISCARDED_BYTES: usize = 8 * MAX_BODY_BYTES;
+const DISCARD_WITHIN: Duration = Duration::from_secs(1);
 /// How long a message may take to the disk: less than the sender waits.
 const TAKE_WITHIN: Duration = Duration::from_secs(10);
 /// Bodies in memory at once. A further delivery is answered 503 and sent again.
@@ -107,9 +110,6 @@ async fn take(
             &Refused::TooLarge.to_string(),
         )
     };
-    if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
-        return Err(too_large());
-    }
     let Ok(_turn) = turns.try_acquire() else {
         return Err(refuse(
             DeliveryOutcome::Overloaded,
@@ -190,9 +190,24 @@ async fn read(body: Body) -> Result<Vec<u8>, Unread> {
         }
         Ok(whole)
     };
-    timeout(BODY_WITHIN, reading)
-        .await
-        .unwrap_or(Err(Unread::TooSlow))
+    let read = timeout(BODY_WITHIN, reading).await;
+    let read = read.unwrap_or(Err(Unread::TooSlow));
+    if matches!(read, Err(Unread::TooLarge)) {
+        // Who is answered while still writing finds the connection cut, and no answer.
+        let _ = timeout(DISCARD_WITHIN, discard(parts)).await;
+    }
+    read
+}
+
+/// Reads on and forgets, but not without end.
+async fn discard(mut parts: BodyDataStream) {
+    let mut came = 0;
+    while let Some(Ok(part)) = parts.next().await {
+        came += part.len();
+        if came > MAX_DISCARDED_BYTES {
+            return;
+        }
+    }
 }
 
 /// Parameters, such as the character set, do not count: JSON is UTF-8.

@@ -69,6 +69,7 @@ CREATE TABLE changes (
   position BIGINT NOT NULL,
   kind TEXT NOT NULL,
   user_id TEXT, organization_id TEXT, session_id TEXT, role TEXT, not_before_ms BIGINT,
+  cause TEXT,
   at_ms BIGINT NOT NULL,
   recorded_ms BIGINT NOT NULL,
   PRIMARY KEY (instance, position)
@@ -79,11 +80,10 @@ CREATE TABLE revocations (
   kind TEXT NOT NULL,
   subject TEXT NOT NULL,
   not_before_ms BIGINT,
-  position BIGINT NOT NULL,
+  cause TEXT,
   recorded_ms BIGINT NOT NULL,
   PRIMARY KEY (instance, kind, subject)
 );
-CREATE INDEX revocations_by_position ON revocations (instance, position);
 CREATE INDEX revocations_by_age ON revocations (instance, recorded_ms);
 
 CREATE TABLE inbox (

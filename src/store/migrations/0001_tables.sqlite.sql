@@ -68,6 +68,7 @@ CREATE TABLE changes (
   position INTEGER NOT NULL,
   kind TEXT NOT NULL,
   user_id TEXT, organization_id TEXT, session_id TEXT, role TEXT, not_before_ms INTEGER,
+  cause TEXT,
   at_ms INTEGER NOT NULL,
   recorded_ms INTEGER NOT NULL,
   PRIMARY KEY (instance, position)
@@ -78,11 +79,10 @@ CREATE TABLE revocations (
   kind TEXT NOT NULL,
   subject TEXT NOT NULL,
   not_before_ms INTEGER,
-  position INTEGER NOT NULL,
+  cause TEXT,
   recorded_ms INTEGER NOT NULL,
   PRIMARY KEY (instance, kind, subject)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX revocations_by_position ON revocations (instance, position);
 CREATE INDEX revocations_by_age ON revocations (instance, recorded_ms);
 
 CREATE TABLE inbox (

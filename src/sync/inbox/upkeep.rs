@@ -28,8 +28,9 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(30);
 const FORGET_INTERVAL: Duration = Duration::from_secs(3_600);
 /// Rows of each kind that are forgotten in one transaction.
 const FORGET_AT_ONCE: u32 = 1_000;
-/// How long a watcher may be away and still go on where it was.
-const CHANGES_KEPT: Duration = Duration::from_secs(7 * 86_400);
+/// How long a watcher may be away and still go on where it was; and longer than what was revoked is
+/// remembered (`CLERK_AUTHZ_REVOCATION_MEMORY`), since a replica that starts reads it here.
+const CHANGES_KEPT: Duration = Duration::from_secs(8 * 86_400);
 /// Longer than tokens live that are believed.
 const REVOCATIONS_KEPT: Duration = Duration::from_secs(30 * 86_400);
 

@@ -6,7 +6,7 @@ use clerk_authz::{
     identity::InstanceName,
     mirror::{
         Change, ChangeEvent, Effect, Entity, Fact, Feed, FeedPage, Heard, Mirror, Position,
-        Retention, SessionEnd, Upkeep, Write,
+        Retention, RevocationCause, SessionEnd, Upkeep, Write,
     },
 };
 
@@ -44,6 +44,7 @@ fn revoked(user: &str, seconds: i64) -> Fact {
     Fact::UserRevoked {
         user: user_id(user),
         not_before: ms(seconds * 1_000),
+        cause: RevocationCause::Banned,
     }
 }
 
@@ -70,7 +71,7 @@ on_each_engine! {
             ChangeEvent::MembershipChanged(organization_id("org_1"), user_id("user_1")),
             ChangeEvent::MembershipDeleted(organization_id("org_1"), user_id("user_1")),
             ChangeEvent::SessionEnded("sess_1".parse().expect("an id")),
-            ChangeEvent::UserRevoked(user_id("user_1"), ms(9_000)),
+            ChangeEvent::UserRevoked(user_id("user_1"), ms(9_000), RevocationCause::Banned),
             ChangeEvent::RoleChanged(Some("org:admin".into())),
             ChangeEvent::RoleChanged(None),
         ]);
@@ -92,8 +93,8 @@ on_each_engine! {
         let events: Vec<ChangeEvent> = database.changes(0).await.into_iter().map(|change| change.event).collect();
         assert_eq!(events, [
             ChangeEvent::SessionEnded("sess_1".parse().expect("an id")),
-            ChangeEvent::UserRevoked(user_id("user_1"), ms(20_000)),
-            ChangeEvent::UserRevoked(user_id("user_1"), ms(30_000)),
+            ChangeEvent::UserRevoked(user_id("user_1"), ms(20_000), RevocationCause::Banned),
+            ChangeEvent::UserRevoked(user_id("user_1"), ms(30_000), RevocationCause::Banned),
         ]);
     }
 

@@ -126,13 +126,15 @@ on_each_engine! {
                     let (_, incoming) = fact.incoming().expect("it says something");
                     let applied = database.apply([fact]).await;
 
+                    let before = head;
                     let write = head.take(incoming);
 
                     let stored = database.store.head(&database.instance, &entity).await;
                     assert_eq!(stored.expect("answered"), Some(head), "{what}");
                     assert_eq!(applied.outcomes[0].write, write, "{what}");
                     assert_eq!(applied.outcomes[0].look_up, head.wants_look_up(), "{what}");
-                    assert_eq!(applied.position.is_some(), write.is_visible(), "{what}");
+                    let is_told = write.is_visible() || head.has_ended_since(&before);
+                    assert_eq!(applied.position.is_some(), is_told, "{what}");
                     let seen = seen(&database, &entity).await;
                     assert_eq!(seen.is_some(), head.is_live(), "{what}");
                     if let Some((version, _)) = seen {

@@ -7,11 +7,11 @@ use std::sync::{
 
 use clerk_authz::{
     authz::{Instance, InstanceSerial, Instances, TokenCache, Verifier},
-    identity::{OrganizationId, OrganizationSlug, Texts, Timestamp, UserId},
+    identity::{OrganizationId, OrganizationSlug, SessionId, Texts, Timestamp, UserId},
     keys::{Clock, Keyring, VerifyingKey},
     mirror::{
         Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats, Join,
-        Membership, MembershipAnswer, OrganizationRecord, Standing,
+        Membership, MembershipAnswer, OrganizationRecord, SessionAnswer, Standing,
     },
 };
 
@@ -60,6 +60,8 @@ pub struct Said {
     pub fault: Option<DirectoryError>,
     /// Questions are taken, and nothing follows.
     pub never_answers: bool,
+    /// Of every session, whose it is; `None` says that it is over.
+    pub live_session_of: Option<UserId>,
     /// Of every role.
     pub role_permissions: Vec<&'static str>,
 }
@@ -89,6 +91,7 @@ impl MemoryDirectory {
                 no_organization: false,
                 fault: None,
                 never_answers: false,
+                live_session_of: None,
                 role_permissions: Vec::new(),
             }),
             asked: AtomicU64::new(0),
@@ -173,6 +176,15 @@ impl Directory for MemoryDirectory {
         self.answer(|said| Some(said.role_permissions.iter().collect()))
     }
 
+    fn session<'a>(&'a self, _: &'a SessionId, _: Ask) -> Asking<'a, SessionAnswer> {
+        self.answer(|said| match &said.live_session_of {
+            Some(user_id) => SessionAnswer::Live {
+                user_id: user_id.clone(),
+            },
+            None => SessionAnswer::Over,
+        })
+    }
+
     fn credentials(&self) -> Credentials {
         Credentials::Unknown
     }
@@ -195,6 +207,8 @@ pub fn verifier_of(pem: &str, issuer: &str, directory: Arc<dyn Directory>) -> Ar
         keyring: Arc::new(Keyring::pinned(key)),
         directory: Some(directory),
         user_directory: None,
+        revocations: None,
+        has_webhooks: false,
     };
     Arc::new(Verifier::new(
         Instances::new(vec![Arc::new(instance)]).expect("one instance"),

@@ -221,6 +221,7 @@ pub(in crate::door::grpc) fn decision(
             None => proto::DecisionSource::Unspecified,
             Some(Source::Token) => proto::DecisionSource::Token,
             Some(Source::Cache) => proto::DecisionSource::Cache,
+            Some(Source::Mirror) => proto::DecisionSource::Mirror,
             Some(Source::Clerk) => proto::DecisionSource::Clerk,
         }
         .into(),

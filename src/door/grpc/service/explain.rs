@@ -1,5 +1,7 @@
 //! `ExplainDecision`: the same ways to an answer, with every rule written down.
 
+use std::time::Duration;
+
 use tonic::Status;
 use tracing::debug;
 
@@ -53,7 +55,10 @@ impl AuthzDoor {
         circumstances: Circumstances<'_>,
     ) -> Result<proto::ExplainDecisionResponse, Status> {
         let (explained, steps) = match &request.decision {
-            Some(Asked::VerifySession(asked)) => self.explain_verification(asked).await?,
+            Some(Asked::VerifySession(asked)) => {
+                self.explain_verification(asked, circumstances.patience)
+                    .await?
+            }
             Some(Asked::CheckOrgPermission(asked)) => {
                 self.explain_check(id, asked, circumstances).await?
             }
@@ -85,8 +90,9 @@ impl AuthzDoor {
     async fn explain_verification(
         &self,
         asked: &proto::VerifySessionRequest,
+        patience: Duration,
     ) -> Result<(Explained, Steps), Status> {
-        let question = convert::question(asked, "verify_session.")
+        let question = convert::question(asked, patience, "verify_session.")
             .map_err(|violations| self.invalid(RPC, violations))?;
         let mut steps = Steps::on(Rule::OF_VERIFICATION);
         let answer = self
