@@ -16,8 +16,8 @@ mod errors;
 mod feed;
 mod heads;
 mod inbox;
-mod intake;
 mod key_snapshots;
+mod line;
 mod locks;
 mod memberships;
 mod migrations;
@@ -34,8 +34,10 @@ use tokio::{sync::broadcast, time::timeout};
 
 use self::{
     connection::{Session, SqliteTransaction},
+    contents::UserById,
     errors::translated,
-    intake::Intake,
+    inbox::Receive,
+    line::Line,
 };
 use crate::{
     identity::InstanceName,
@@ -53,9 +55,16 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct SqlStore {
     engine: Engine,
-    intake: Arc<Intake>,
+    lines: Arc<Lines>,
     /// What this process has committed.
     committed: broadcast::Sender<(InstanceName, Position)>,
+}
+
+/// Who waits for what.
+#[derive(Default)]
+struct Lines {
+    receiving: Line<Receive>,
+    users: Line<UserById>,
 }
 
 #[derive(Clone)]
@@ -87,7 +96,7 @@ impl SqlStore {
     fn new(engine: Engine) -> Self {
         Self {
             engine,
-            intake: Arc::default(),
+            lines: Arc::default(),
             committed: broadcast::Sender::new(HEARD_BACKLOG),
         }
     }

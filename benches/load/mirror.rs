@@ -133,7 +133,20 @@ async fn get_user(
     }
     let (floor, ours) = (median(floor), median(ours));
     let client = Client::connect(bench.addr).await;
-    let frames = vec![frame; 4_000];
+    // Every user in turn, where h2load asks for one again and again.
+    let frames: Vec<_> = (0..2 * USERS)
+        .map(|number| {
+            framed(&proto::GetUserRequest {
+                key: Some(Key::UserId(user_id(number % USERS))),
+                ..Default::default()
+            })
+        })
+        .collect();
+    let no_frames = vec![framed(&()); frames.len()];
+    let empty_cpu = bench
+        .empty
+        .cpu_per_call(&bench.empty_client, EMPTY, &no_frames);
+    let empty_cpu = empty_cpu.await;
     let before = database.map(database_cpu);
     let cpu = service.cpu_per_call(&client, GET_USER, &frames).await;
     let of_the_database = database
@@ -145,21 +158,22 @@ async fn get_user(
     Row {
         figure,
         measured: format!(
-            "{:.2}× ({ours:.0} of {floor:.0} calls/s; {cpu:.1} µs of CPU each{of_the_database})",
-            ours / floor
+            "{:.2}× ({ours:.0} of {floor:.0} calls/s); every user in turn {:.2}× by CPU \
+             ({cpu:.1} µs{of_the_database}; empty {empty_cpu:.1} µs)",
+            ours / floor,
+            empty_cpu / cpu,
         ),
         target: match database {
             Some(_) => "stated".to_owned(),
-            None => format!("≥ {GET_USER_AT_LEAST:.2}×"),
+            None => format!("≥ {GET_USER_AT_LEAST:.2}×, both"),
         },
-        reached: database.is_some() || ours / floor >= GET_USER_AT_LEAST,
+        reached: database.is_some() || (ours / floor).min(empty_cpu / cpu) >= GET_USER_AT_LEAST,
     }
 }
 
 /// CPU time of the processes that serve our connections.
 fn database_cpu(server: &postgres::Server) -> Duration {
-    let file = fs::read_to_string(server.data().join("postmaster.pid")).expect("it runs");
-    let id = file.lines().next().expect("its id");
+    let id = server.id();
     let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).expect("Linux");
     let nanoseconds = children.split_whitespace().filter_map(|child| {
         let spent = fs::read_to_string(format!("/proc/{child}/schedstat")).ok()?;

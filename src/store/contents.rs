@@ -3,11 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    connection::{Row, Session, Sql, values},
+    SqlStore,
+    connection::{Row, Session, Sql, Value, values},
     errors::broken,
+    line::Together,
 };
 use crate::{
-    identity::{InstanceName, OrganizationId, OrganizationSlug},
+    identity::{InstanceName, OrganizationId, OrganizationSlug, UserId},
     mirror::{
         EmailAddress, Entity, Fact, MirroredMembership, MirroredOrganization, Seen, StoreError,
         User, UserKey,
@@ -68,6 +70,13 @@ const USER_BY_ID: Sql = Sql::both(concat!(
     "SELECT ",
     user_columns!(),
     " FROM users u WHERE u.instance = $1 AND u.id = $2 AND u.live <> 0"
+));
+// As many as are served at once.
+const USERS_BY_ID: Sql = Sql::both(concat!(
+    "SELECT ",
+    user_columns!(),
+    " FROM users u WHERE u.instance = $1 AND u.live <> 0 AND u.id IN \
+     ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
 ));
 // users_by_external_id.
 const USER_BY_EXTERNAL_ID: Sql = Sql::both(concat!(
@@ -256,6 +265,54 @@ pub(super) async fn clear(
         }
     }
     Ok(())
+}
+
+/// A user by its id.
+#[derive(Clone)]
+pub(super) struct UserById {
+    instance: InstanceName,
+    id: UserId,
+}
+
+impl UserById {
+    pub(super) fn new(instance: &InstanceName, id: &UserId) -> Self {
+        Self {
+            instance: instance.clone(),
+            id: id.clone(),
+        }
+    }
+}
+
+impl Together for UserById {
+    type Answer = Option<Seen<User>>;
+    const MOST: usize = 16;
+
+    async fn serve(store: &SqlStore, group: &[Self]) -> Result<Vec<Self::Answer>, StoreError> {
+        let mut session = store.reading().await?;
+        let mut answers = vec![None; group.len()];
+        let is_one_instance = group
+            .windows(2)
+            .all(|two| two[0].instance == two[1].instance);
+        if let ([first, _, ..], true) = (group, is_one_instance) {
+            let mut row = values![first.instance.as_str()];
+            row.extend(group.iter().map(|asked| asked.id.as_str().into()));
+            row.resize_with(1 + Self::MOST, || Value::Text(None));
+            for found in session.rows(USERS_BY_ID, row).await? {
+                let found = user(found)?;
+                for (asked, answer) in group.iter().zip(&mut answers) {
+                    if asked.id == found.value.id {
+                        *answer = Some(found.clone());
+                    }
+                }
+            }
+        } else {
+            for (asked, answer) in group.iter().zip(&mut answers) {
+                let key = UserKey::Id(&asked.id);
+                *answer = find_user(&mut session, &asked.instance, key).await?;
+            }
+        }
+        Ok(answers)
+    }
 }
 
 /// A user that is there.

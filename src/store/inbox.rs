@@ -4,7 +4,13 @@
 //! a worker has it, the end of the lease. `fence` counts claims and never goes back, so that a worker
 //! whose lease has passed can be told from the one that has the message now.
 
-use super::connection::{Row, Session, Sql, values};
+use std::sync::Arc;
+
+use super::{
+    SqlStore,
+    connection::{Row, Session, Sql, values},
+    line::Together,
+};
 use crate::{
     identity::{InstanceName, MessageId, Timestamp},
     mirror::{
@@ -78,8 +84,33 @@ const GIVE_UP: Sql = Sql::both(
      WHERE instance = $1 AND message_id = $2 AND state IN ('waiting', 'poison')",
 );
 
-/// Keeps a message; `false` when its id is known.
-pub(super) async fn receive(
+/// A message to be kept; the answer is `false` when its id is known.
+#[derive(Clone)]
+pub(super) struct Receive(Arc<(InstanceName, Received, Timestamp)>);
+
+impl Receive {
+    pub(super) fn new(instance: &InstanceName, message: Received, now: Timestamp) -> Self {
+        Self(Arc::new((instance.clone(), message, now)))
+    }
+}
+
+impl Together for Receive {
+    type Answer = bool;
+    const MOST: usize = 128;
+
+    async fn serve(store: &SqlStore, group: &[Self]) -> Result<Vec<bool>, StoreError> {
+        let mut session = store.writing().await?;
+        let mut kept = Vec::with_capacity(group.len());
+        for Self(received) in group {
+            let (instance, message, now) = &**received;
+            kept.push(receive(&mut session, instance, message, *now).await?);
+        }
+        session.commit().await?;
+        Ok(kept)
+    }
+}
+
+async fn receive(
     session: &mut Session,
     instance: &InstanceName,
     message: &Received,

@@ -14,8 +14,6 @@ use crate::mirror::{Heard, Listener, Position, StoreError};
 const CONNECTIONS: u32 = 10;
 /// How long somebody waits for a connection; then the database is unavailable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection that nobody used for so long is asked whether it lives before it is used.
-const TESTED_AFTER: Duration = Duration::from_secs(1);
 /// A connection is replaced after this, so that replicas follow a failover behind a load balancer.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(30 * 60);
 /// Limits that the server keeps for us: of a statement, of a wait for a lock, of a transaction that
@@ -49,13 +47,6 @@ pub(super) async fn open(url: &str) -> Result<PgPool, StoreError> {
     Ok(PgPoolOptions::new()
         .max_connections(CONNECTIONS)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        // Whether the server is still there, which takes a round trip.
-        .test_before_acquire(false)
-        .before_acquire(|connection, used| {
-            Box::pin(
-                async move { Ok(used.idle_for < TESTED_AFTER || connection.ping().await.is_ok()) },
-            )
-        })
         .max_lifetime(CONNECTION_LIFETIME)
         .connect_lazy_with(options))
 }

@@ -72,7 +72,15 @@ impl Mirror for SqlStore {
         instance: &'a InstanceName,
         key: UserKey<'a>,
     ) -> Storing<'a, Option<Seen<User>>> {
-        asking!(self, contents::find_user(instance, key))
+        match key {
+            UserKey::Id(id) => {
+                let asked = contents::UserById::new(instance, id);
+                Box::pin(self.lines.users.ask(self, asked))
+            }
+            UserKey::ExternalId(_) | UserKey::Email(_) => {
+                asking!(self, contents::find_user(instance, key))
+            }
+        }
     }
 
     fn membership<'a>(
@@ -206,7 +214,8 @@ impl Inbox for SqlStore {
         message: Received,
         now: Timestamp,
     ) -> Storing<'a, bool> {
-        Box::pin(self.intake.receive(self, instance, message, now))
+        let receive = inbox::Receive::new(instance, message, now);
+        Box::pin(self.lines.receiving.ask(self, receive))
     }
 
     fn claim<'a>(

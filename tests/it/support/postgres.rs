@@ -144,9 +144,12 @@ impl Server {
         self.url(&name)
     }
 
-    /// Where its data are.
-    pub fn data(&self) -> PathBuf {
-        self.folder.join("data")
+    /// The server's process, as it says itself.
+    pub fn id(&self) -> u32 {
+        let file = fs::read_to_string(self.folder.join("data/postmaster.pid"));
+        let file = file.expect("it runs");
+        let id = file.lines().next().expect("its first line");
+        id.parse().expect("a number")
     }
 
     fn url(&self, database: &str) -> String {
