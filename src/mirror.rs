@@ -33,6 +33,6 @@ pub use self::inbox::{
 pub use self::membership::{Membership, OrganizationRecord, Standing};
 pub use self::ordering::{Content, Head, Incoming, Origin, Write};
 pub use self::store::{
-    Checkpoint, Coordination, Feed, Heard, Inbox, KnownMembership, Lease, Listener, Mirror,
-    Retention, Seen, Store, StoreError, StoreStats, Storing, Upkeep, UserKey, Versioned,
+    Checkpoint, Coordination, Feed, Heard, Inbox, KnownMembership, Lease, Listener, MembershipKey,
+    Mirror, Retention, Seen, Store, StoreError, StoreStats, Storing, Upkeep, UserKey, Versioned,
 };

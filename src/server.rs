@@ -36,7 +36,7 @@ use crate::{
     mirror::StoreError,
     settings::{Problems, Settings},
     store::SqlStore,
-    sync::{Ear, UserSync},
+    sync::{Ear, UserSync, WatchLimits, Watches},
     telemetry::metrics::Exporter,
 };
 
@@ -49,12 +49,15 @@ pub const MAX_CALLS: usize = 8_192;
 pub struct Limits {
     /// [`MAX_CALLS`].
     pub max_calls: usize,
+    /// Of watches, which are no calls that end.
+    pub watches: WatchLimits,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             max_calls: MAX_CALLS,
+            watches: WatchLimits::default(),
         }
     }
 }
@@ -294,12 +297,28 @@ pub async fn start_under(
         Arc::clone(&clock),
     ));
     let users = store.clone().map(|store| UserSync::new(Arc::new(store)));
-    let door = AuthzDoor::new(Arc::clone(&checker), users, Arc::clone(&clock));
+    let watches = store.clone().zip(ear.clone()).map(|(store, ear)| {
+        Arc::new(Watches::new(
+            Arc::new(store),
+            ear,
+            limits.watches,
+            Arc::clone(&clock),
+            draining.clone(),
+            tasks.clone(),
+        ))
+    });
+    let door = AuthzDoor::new(
+        Arc::clone(&checker),
+        users,
+        watches.clone(),
+        Arc::clone(&clock),
+    );
     let exporter = Exporter::new(metrics::source(
         checker,
         door.calls(),
         inboxes.clone(),
         ear.clone(),
+        watches,
         clock,
     ));
     let doors = vec![

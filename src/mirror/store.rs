@@ -103,6 +103,22 @@ pub trait Mirror: fmt::Debug + Send + Sync + 'static {
         key: UserKey<'a>,
     ) -> Storing<'a, Option<Seen<User>>>;
 
+    /// The users that are there, by id, those behind `after` and at most `limit`: page by page all of
+    /// them in flat memory.
+    fn users_after<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        after: Option<&'a UserId>,
+        limit: u32,
+    ) -> Storing<'a, Vec<Seen<User>>>;
+
+    /// Those of these users that are there, in any order.
+    fn users<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        ids: &'a [UserId],
+    ) -> Storing<'a, Vec<Seen<User>>>;
+
     /// What is known of one user in one organization.
     fn membership<'a>(
         &'a self,
@@ -118,6 +134,22 @@ pub trait Mirror: fmt::Debug + Send + Sync + 'static {
         user: &'a UserId,
         after: Option<&'a OrganizationId>,
         limit: u32,
+    ) -> Storing<'a, Vec<Seen<MirroredMembership>>>;
+
+    /// The memberships that are there, by organization and user, those behind `after` and at most
+    /// `limit`.
+    fn memberships_after<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        after: Option<&'a MembershipKey>,
+        limit: u32,
+    ) -> Storing<'a, Vec<Seen<MirroredMembership>>>;
+
+    /// Those of these memberships that are there, in any order.
+    fn memberships<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        keys: &'a [MembershipKey],
     ) -> Storing<'a, Vec<Seen<MirroredMembership>>>;
 
     /// An organization that is there.
@@ -161,6 +193,9 @@ pub trait Mirror: fmt::Debug + Send + Sync + 'static {
         limit: u32,
     ) -> Storing<'a, Vec<Entity>>;
 }
+
+/// What identifies a membership.
+pub type MembershipKey = (OrganizationId, UserId);
 
 /// How a user is found. Of several, since an event may come late, the newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use crate::{
     identity::{InstanceName, Timestamp},
     keys::{Clock, KeyringStats},
     mirror::DirectoryStats,
-    sync::{Ear, EventClass, InboxStats, Inboxes},
+    sync::{Ear, EventClass, InboxStats, Inboxes, Watches},
     telemetry::metrics::{self as catalogue, Metric, Source, Writer},
 };
 
@@ -17,6 +17,7 @@ pub(super) fn source(
     calls: Arc<CallStats>,
     inboxes: Option<Arc<Inboxes>>,
     ear: Option<Arc<Ear>>,
+    watches: Option<Arc<Watches>>,
     clock: Clock,
 ) -> Source {
     Box::new(move |writer| {
@@ -29,7 +30,8 @@ pub(super) fn source(
         write_keys(writer, verifier.instances().all(), clock())?;
         write_directories(writer, verifier.instances().all())?;
         write_revocations(writer, verifier.instances().all(), ear.as_deref(), clock())?;
-        write_inboxes(writer, inboxes.as_deref(), clock())
+        write_inboxes(writer, inboxes.as_deref(), clock())?;
+        write_watches(writer, watches.as_deref())
     })
 }
 
@@ -243,4 +245,22 @@ fn write_inboxes(
     each(catalogue::INBOX_POISONED, |stats| stats.poisoned)?;
     let up = inboxes.map(|inboxes| ([], f64::from(u8::from(inboxes.store_answers()))));
     writer.write::<[String; 0]>(catalogue::DATABASE_UP, up)
+}
+
+fn write_watches(writer: &mut Writer<'_>, watches: Option<&Watches>) -> fmt::Result {
+    let all = watches.map(Watches::stats).unwrap_or_default();
+    let open = all
+        .iter()
+        .map(|(name, stats)| ([name.to_string()], number(stats.open)));
+    writer.write(catalogue::WATCHES, open)?;
+    let messages = all.iter().flat_map(|(name, stats)| {
+        let counts = stats.messages.iter();
+        counts.map(|(kind, count)| ([name.to_string(), kind.name().to_owned()], number(*count)))
+    });
+    writer.write(catalogue::WATCH_MESSAGES, messages)?;
+    let ended = all.iter().flat_map(|(name, stats)| {
+        let counts = stats.ended.iter();
+        counts.map(|(cause, count)| ([name.to_string(), cause.name().to_owned()], number(*count)))
+    });
+    writer.write(catalogue::WATCHES_ENDED, ended)
 }

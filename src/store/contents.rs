@@ -78,6 +78,27 @@ const USERS_BY_ID: Sql = Sql::both(concat!(
     " FROM users u WHERE u.instance = $1 AND u.live <> 0 AND u.id IN \
      ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
 ));
+// The primary key, from the last id on.
+const USERS_AFTER: Sql = Sql::both(concat!(
+    "SELECT ",
+    user_columns!(),
+    " FROM users u WHERE u.instance = $1 AND u.id > $2 AND u.live = 1 ORDER BY u.id LIMIT $3"
+));
+// The primary key, for each of a list.
+const USERS_BY_ID: Sql = Sql::each(
+    concat!(
+        "SELECT ",
+        user_columns!(),
+        " FROM users u WHERE u.instance = $1 AND u.live = 1 \
+         AND u.id IN (SELECT value FROM json_each($2))"
+    ),
+    concat!(
+        "SELECT ",
+        user_columns!(),
+        " FROM users u WHERE u.instance = $1 AND u.live = 1 \
+         AND u.id IN (SELECT json_array_elements_text($2::json))"
+    ),
+);
 // users_by_external_id.
 const USER_BY_EXTERNAL_ID: Sql = Sql::both(concat!(
     "SELECT ",
@@ -333,6 +354,31 @@ pub(super) async fn find_user(
     row.await?.map(user).transpose()
 }
 
+/// A page of the users that are there.
+pub(super) async fn find_users_after(
+    session: &mut Session,
+    instance: &InstanceName,
+    after: Option<&UserId>,
+    limit: u32,
+) -> Result<Vec<Seen<User>>, StoreError> {
+    let after = after.map_or("", UserId::as_str);
+    let key = values![instance.as_str(), after, limit];
+    let rows = session.rows(USERS_AFTER, key).await?;
+    rows.into_iter().map(user).collect()
+}
+
+/// Those of these users that are there.
+pub(super) async fn find_users(
+    session: &mut Session,
+    instance: &InstanceName,
+    ids: &[UserId],
+) -> Result<Vec<Seen<User>>, StoreError> {
+    let ids: Vec<&str> = ids.iter().map(UserId::as_str).collect();
+    let key = values![instance.as_str(), &*json(&ids)?];
+    let rows = session.rows(USERS_BY_ID, key).await?;
+    rows.into_iter().map(user).collect()
+}
+
 fn user(mut row: Row) -> Result<Seen<User>, StoreError> {
     let row = &mut row;
     let value = User {
@@ -406,7 +452,7 @@ fn organization(mut row: Row) -> Result<Seen<MirroredOrganization>, StoreError> 
 }
 
 /// The text of a list.
-fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {
+pub(super) fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|_| broken("a list that has no JSON form"))
 }
 

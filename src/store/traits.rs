@@ -13,8 +13,8 @@ use crate::{
     mirror::{
         Applied, Checkpoint, ClaimId, Claimed, Coordination, Effect, Entity, EntityKind, Failed,
         Feed, FeedPage, Head, Heard, Inbox, InboxEntry, InboxFilter, KnownMembership, Lease,
-        Listener, Mirror, MirroredMembership, MirroredOrganization, Position, Received, Retention,
-        Seen, StoreStats, Storing, Upkeep, User, UserKey, Versioned,
+        Listener, MembershipKey, Mirror, MirroredMembership, MirroredOrganization, Position,
+        Received, Retention, Seen, StoreStats, Storing, Upkeep, User, UserKey, Versioned,
     },
 };
 
@@ -83,6 +83,23 @@ impl Mirror for SqlStore {
         }
     }
 
+    fn users_after<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        after: Option<&'a UserId>,
+        limit: u32,
+    ) -> Storing<'a, Vec<Seen<User>>> {
+        asking!(self, contents::find_users_after(instance, after, limit))
+    }
+
+    fn users<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        ids: &'a [UserId],
+    ) -> Storing<'a, Vec<Seen<User>>> {
+        asking!(self, contents::find_users(instance, ids))
+    }
+
     fn membership<'a>(
         &'a self,
         instance: &'a InstanceName,
@@ -106,6 +123,26 @@ impl Mirror for SqlStore {
             self,
             memberships::find_memberships_of(instance, user, after, limit)
         )
+    }
+
+    fn memberships_after<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        after: Option<&'a MembershipKey>,
+        limit: u32,
+    ) -> Storing<'a, Vec<Seen<MirroredMembership>>> {
+        asking!(
+            self,
+            memberships::find_memberships_after(instance, after, limit)
+        )
+    }
+
+    fn memberships<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        keys: &'a [MembershipKey],
+    ) -> Storing<'a, Vec<Seen<MirroredMembership>>> {
+        asking!(self, memberships::find_memberships(instance, keys))
     }
 
     fn organization<'a>(

@@ -85,6 +85,9 @@ catalogue! {
     INBOX_IGNORED = Counter "clerk_authz_inbox_ignored" ["instance", "class"], "Webhook messages that this replica took and that are about nothing that is mirrored";
     INBOX_FAILURES = Counter "clerk_authz_inbox_failures" ["instance"], "Webhook messages that were not applied and are tried again";
     INBOX_POISONED = Counter "clerk_authz_inbox_poisoned" ["instance"], "Webhook messages that this replica put on the poison list";
+    WATCHES = Gauge "clerk_authz_watches" ["instance"], "Watches of users that are open at this replica";
+    WATCH_MESSAGES = Counter "clerk_authz_watch_messages" ["instance", "change"], "Messages of watches, by what they tell";
+    WATCHES_ENDED = Counter "clerk_authz_watches_ended" ["instance", "cause"], "Watches that ended, by why";
     REVOCATIONS = Gauge "clerk_authz_revocations" ["instance", "subject"], "What is remembered that tokens do not say: sessions that ended, users who are or were out, organizations that were deleted, memberships that changed";
     REVOCATION_LAG = Gauge "clerk_authz_revocation_lag_seconds" ["instance"], "For how long it has not been certain that this replica has heard of every revocation; below a second when all is well";
     FEED_LISTENING = Gauge "clerk_authz_feed_listening" [], "1 while changes are heard as they come, 0 while they are only looked for; absent where there is no database";

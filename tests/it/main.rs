@@ -27,4 +27,5 @@ mod support;
 mod token_cache;
 mod users;
 mod verify_session;
+mod watch;
 mod webhooks;

@@ -93,6 +93,8 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["authz", "identity", "mirror", "webhook"],
         &[
             "arc_swap",
+            "aws_lc_rs",
+            "base64",
             "fastrand",
             "futures_util",
             "thiserror",
@@ -143,6 +145,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         ],
         &[
             "axum",
+            "fastrand",
             "futures_util",
             "http",
             "pin_project_lite",

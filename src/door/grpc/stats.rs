@@ -20,19 +20,22 @@ pub enum Rpc {
     SyncUser,
     /// `GetUser`.
     GetUser,
+    /// `WatchUsers`: how it began.
+    WatchUsers,
     /// `ExplainDecision`.
     ExplainDecision,
 }
 
 impl Rpc {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::VerifySession,
         Self::BatchVerifySession,
         Self::CheckOrgPermission,
         Self::BatchCheckOrgPermission,
         Self::SyncUser,
         Self::GetUser,
+        Self::WatchUsers,
         Self::ExplainDecision,
     ];
 
@@ -45,6 +48,7 @@ impl Rpc {
             Self::BatchCheckOrgPermission => "BatchCheckOrgPermission",
             Self::SyncUser => "SyncUser",
             Self::GetUser => "GetUser",
+            Self::WatchUsers => "WatchUsers",
             Self::ExplainDecision => "ExplainDecision",
         }
     }
