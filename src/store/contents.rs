@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     SqlStore,
-    connection::{Row, Session, Sql, Value, values},
+    connection::{Row, Session, Sql, values},
     errors::broken,
     line::Together,
 };
@@ -71,32 +71,25 @@ const USER_BY_ID: Sql = Sql::both(concat!(
     user_columns!(),
     " FROM users u WHERE u.instance = $1 AND u.id = $2 AND u.live <> 0"
 ));
-// As many as are served at once.
-const USERS_BY_ID: Sql = Sql::both(concat!(
-    "SELECT ",
-    user_columns!(),
-    " FROM users u WHERE u.instance = $1 AND u.live <> 0 AND u.id IN \
-     ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
-));
 // The primary key, from the last id on.
 const USERS_AFTER: Sql = Sql::both(concat!(
     "SELECT ",
     user_columns!(),
     " FROM users u WHERE u.instance = $1 AND u.id > $2 AND u.live = 1 ORDER BY u.id LIMIT $3"
 ));
-// The primary key, for each of a list.
+// The primary key, for each of a list; as an array, so that PostgreSQL looks each up and joins nothing.
 const USERS_BY_ID: Sql = Sql::each(
     concat!(
         "SELECT ",
         user_columns!(),
-        " FROM users u WHERE u.instance = $1 AND u.live = 1 \
+        " FROM users u WHERE u.instance = $1 AND u.live <> 0 \
          AND u.id IN (SELECT value FROM json_each($2))"
     ),
     concat!(
         "SELECT ",
         user_columns!(),
-        " FROM users u WHERE u.instance = $1 AND u.live = 1 \
-         AND u.id IN (SELECT json_array_elements_text($2::json))"
+        " FROM users u WHERE u.instance = $1 AND u.live <> 0 \
+         AND u.id = ANY (ARRAY(SELECT json_array_elements_text($2::json)))"
     ),
 );
 // users_by_external_id.
@@ -315,11 +308,8 @@ impl Together for UserById {
             .windows(2)
             .all(|two| two[0].instance == two[1].instance);
         if let ([first, _, ..], true) = (group, is_one_instance) {
-            let mut row = values![first.instance.as_str()];
-            row.extend(group.iter().map(|asked| asked.id.as_str().into()));
-            row.resize_with(1 + Self::MOST, || Value::Text(None));
-            for found in session.rows(USERS_BY_ID, row).await? {
-                let found = user(found)?;
+            let ids = group.iter().map(|asked| &asked.id);
+            for found in find_users(&mut session, &first.instance, ids).await? {
                 for (asked, answer) in group.iter().zip(&mut answers) {
                     if asked.id == found.value.id {
                         *answer = Some(found.clone());
@@ -371,9 +361,9 @@ pub(super) async fn find_users_after(
 pub(super) async fn find_users(
     session: &mut Session,
     instance: &InstanceName,
-    ids: &[UserId],
+    ids: impl IntoIterator<Item = &UserId>,
 ) -> Result<Vec<Seen<User>>, StoreError> {
-    let ids: Vec<&str> = ids.iter().map(UserId::as_str).collect();
+    let ids: Vec<&str> = ids.into_iter().map(UserId::as_str).collect();
     let key = values![instance.as_str(), &*json(&ids)?];
     let rows = session.rows(USERS_BY_ID, key).await?;
     rows.into_iter().map(user).collect()
