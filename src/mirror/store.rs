@@ -88,6 +88,15 @@ pub trait Mirror: fmt::Debug + Send + Sync + 'static {
         now: Timestamp,
     ) -> Storing<'a, Applied>;
 
+    /// Writes several effects in one transaction, as if one after the other: all of them, or none.
+    /// One at fault fails all: then they are tried one by one. The limit of [`MAX_FACTS`](super::MAX_FACTS) is for all of them.
+    fn apply_all<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        effects: &'a [Effect],
+        now: Timestamp,
+    ) -> Storing<'a, Vec<Applied>>;
+
     /// A user that is there.
     fn user<'a>(
         &'a self,
@@ -289,7 +298,8 @@ pub enum Heard {
 
 /// Messages that were accepted and wait for their effect.
 pub trait Inbox: Send + Sync + 'static {
-    /// Keeps a message; durable when this returns. `false` when its id is known already.
+    /// Keeps a message; durable when this returns. `false` when its id is known already. Messages
+    /// that come at the same time may be kept in one transaction; each has an outcome of its own.
     fn receive<'a>(
         &'a self,
         instance: &'a InstanceName,

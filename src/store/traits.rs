@@ -49,8 +49,21 @@ impl Mirror for SqlStore {
         now: Timestamp,
     ) -> Storing<'a, Applied> {
         Box::pin(async move {
-            let applied = apply::apply(self.writing().await?, instance, effect, now).await?;
-            self.tell(instance, applied.position);
+            let applied = self.apply_all(instance, &[effect], now).await?;
+            Ok(applied.into_iter().next().expect("one for each effect"))
+        })
+    }
+
+    fn apply_all<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        effects: &'a [Effect],
+        now: Timestamp,
+    ) -> Storing<'a, Vec<Applied>> {
+        Box::pin(async move {
+            let applied = apply::apply(self.writing().await?, instance, effects, now).await?;
+            let last = applied.iter().filter_map(|applied| applied.position).max();
+            self.tell(instance, last);
             Ok(applied)
         })
     }
@@ -60,7 +73,15 @@ impl Mirror for SqlStore {
         instance: &'a InstanceName,
         key: UserKey<'a>,
     ) -> Storing<'a, Option<Seen<User>>> {
-        asking!(self, contents::find_user(instance, key))
+        match key {
+            UserKey::Id(id) => {
+                let asked = contents::UserById::new(instance, id);
+                Box::pin(self.lines.users.ask(self, asked))
+            }
+            UserKey::ExternalId(_) | UserKey::Email(_) => {
+                asking!(self, contents::find_user(instance, key))
+            }
+        }
     }
 
     fn users_after<'a>(
@@ -231,7 +252,8 @@ impl Inbox for SqlStore {
         message: Received,
         now: Timestamp,
     ) -> Storing<'a, bool> {
-        writing!(self, inbox::receive(instance, &message, now))
+        let receive = inbox::Receive::new(instance, message, now);
+        Box::pin(self.lines.receiving.ask(self, receive))
     }
 
     fn claim<'a>(

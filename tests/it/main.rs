@@ -25,6 +25,7 @@ mod revocation;
 mod rooms;
 mod second_opinion;
 mod store;
+mod store_faults;
 mod support;
 mod token_cache;
 mod users;

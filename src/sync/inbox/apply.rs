@@ -1,6 +1,6 @@
 //! One message that was claimed: its effect, or what comes after its failure.
 
-use std::time::Duration;
+use std::{slice, time::Duration};
 
 use tracing::{debug, error, info, warn};
 
@@ -9,7 +9,7 @@ use crate::{
     backoff::{self, Backoff},
     identity::Timestamp,
     mirror::{Claimed, Effect, Failed, Next, StoreError},
-    webhook::Envelope,
+    webhook::{Envelope, EventType},
 };
 
 /// How often a message is tried; at it, it goes to the poison list. The last try is 14 to 27 minutes
@@ -23,7 +23,7 @@ const BACKOFF: Backoff = Backoff {
 
 /// Why a message was not applied.
 #[derive(Debug)]
-enum Failure {
+pub(super) enum Failure {
     /// It will never be.
     Unreadable(Box<str>),
     /// Perhaps later.
@@ -34,7 +34,7 @@ impl Inboxes {
     /// Applies a message, or says what comes next. Whatever ends this half-way, the message is
     /// applied whole or is claimed again when its lease has passed.
     pub(super) async fn apply(&self, inbox: &Inbox, claimed: Claimed) {
-        let failure = match self.try_to_apply(inbox, &claimed).await {
+        let failure = match self.apply_together(inbox, slice::from_ref(&claimed)).await {
             Ok(()) => return,
             // Somebody else has it, or has decided.
             Err(Failure::Store(StoreError::ClaimLost)) => {
@@ -67,7 +67,30 @@ impl Inboxes {
         }
     }
 
-    async fn try_to_apply(&self, inbox: &Inbox, claimed: &Claimed) -> Result<(), Failure> {
+    /// Applies messages in one transaction, or none of them.
+    pub(super) async fn apply_together(
+        &self,
+        inbox: &Inbox,
+        claimed: &[Claimed],
+    ) -> Result<(), Failure> {
+        let mut types = Vec::with_capacity(claimed.len());
+        let mut effects = Vec::with_capacity(claimed.len());
+        for claimed in claimed {
+            let (event_type, effect) = self.effect(claimed)?;
+            types.push(event_type);
+            effects.push(effect);
+        }
+        let (instance, now) = (&inbox.instance, self.now());
+        let applied = self.store.apply_all(instance, &effects, now).await;
+        applied.map_err(Failure::Store)?;
+        for event_type in &types {
+            inbox.counters.applied(event_type);
+        }
+        Ok(())
+    }
+
+    /// What a message says, and of what type it is.
+    fn effect(&self, claimed: &Claimed) -> Result<(EventType, Effect), Failure> {
         let body = claimed.message.body.as_deref().unwrap_or_default();
         let envelope = Envelope::parse(body)
             .map_err(|invalid| Failure::Unreadable(invalid.to_string().into()))?;
@@ -79,10 +102,7 @@ impl Inboxes {
             facts,
             done: Some(claimed.claim),
         };
-        let applied = self.store.apply(&inbox.instance, effect, self.now()).await;
-        applied.map_err(Failure::Store)?;
-        inbox.counters.applied(&envelope.event_type);
-        Ok(())
+        Ok((envelope.event_type, effect))
     }
 }
 
