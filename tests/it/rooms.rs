@@ -238,6 +238,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "identity",
             "keys",
             "mirror",
+            "policy",
             "settings",
             "store",
             "sync",
