@@ -16,6 +16,7 @@ mod mirror;
 #[path = "../../tests/it/support/postgres.rs"]
 mod postgres;
 mod process;
+mod revocations;
 mod table;
 mod verification;
 
@@ -140,13 +141,18 @@ impl Bench {
 
     /// With these variables on top.
     fn serve_with(&self, more: &[(&str, &str)]) -> Server {
+        self.serve_at(self.addr, more)
+    }
+
+    /// At another address, which the variables name too.
+    fn serve_at(&self, addr: SocketAddr, more: &[(&str, &str)]) -> Server {
         let environment: Vec<(&str, &str)> = self
             .environment
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
             .chain(more.iter().copied())
             .collect();
-        Server::start(&self.binary, &["serve"], &environment, self.addr)
+        Server::start(&self.binary, &["serve"], &environment, addr)
     }
 
     /// A token that lives as long as the run.
@@ -165,8 +171,10 @@ async fn measure() {
     let bench = Bench::prepare(Arc::clone(&clerk.instances()[0])).await;
 
     let mut rows = Vec::new();
-    // `LOAD_ONLY=mirror` leaves the others out.
-    if std::env::var("LOAD_ONLY").is_err() {
+    // `LOAD_ONLY` leaves the others out.
+    let only = std::env::var("LOAD_ONLY").ok();
+    let is_wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
+    if is_wanted("calls") {
         say("start");
         let start = verification::start(&bench).await;
         let service = bench.serve();
@@ -174,7 +182,12 @@ async fn measure() {
         rows.extend(verification::measure(&bench, &service, start).await);
         rows.extend(checks::measure(&bench, &service).await);
     }
-    rows.extend(mirror::measure(&bench).await);
+    if is_wanted("revocations") {
+        rows.extend(revocations::measure(&bench).await);
+    }
+    if is_wanted("mirror") {
+        rows.extend(mirror::measure(&bench).await);
+    }
     table::print(&rows);
     clerk.stop().await;
 }

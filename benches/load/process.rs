@@ -48,7 +48,11 @@ impl Server {
     }
 
     pub(crate) async fn accepts(&self) {
-        for _ in 0..2_000 {
+        self.accepts_within(10).await;
+    }
+
+    pub(crate) async fn accepts_within(&self, seconds: u32) {
+        for _ in 0..200 * seconds {
             if TcpStream::connect(self.addr).await.is_ok() {
                 return;
             }
