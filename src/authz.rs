@@ -5,6 +5,7 @@
 //! or on the clock is judged at every use.
 
 mod asking;
+mod authorize_request;
 mod check_org_permission;
 mod fact_cache;
 mod instances;
@@ -16,6 +17,9 @@ mod token_cache;
 mod verify_session;
 
 pub use self::asking::Source;
+pub use self::authorize_request::{
+    Authorization, Gatekeeper, Headers, Identity, Outcome, ProxiedRequest, ShadowStats,
+};
 pub use self::check_org_permission::{
     Checker, Consistency, Decision, OrgAnswer, OrgQuestion, OrganizationRef, Subject, Unanswerable,
 };

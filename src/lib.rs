@@ -7,6 +7,7 @@
 //!
 //! [Clerk]: https://clerk.com
 
+pub mod backoff;
 pub mod explain;
 pub mod identity;
 pub mod reason;
@@ -14,6 +15,7 @@ pub mod reason;
 pub mod credential;
 pub mod decision;
 pub mod mirror;
+pub mod policy;
 pub mod token;
 pub mod webhook;
 

@@ -101,6 +101,14 @@ reasons! {
     ImpersonationNotAllowed = "IMPERSONATION_NOT_ALLOWED", "somebody acts in the user's place, which is not allowed here";
     /// Nothing was asked that could be allowed.
     NoRequirement = "NO_REQUIREMENT", "nothing was asked that could be allowed";
+    /// The route is for everybody.
+    RoutePublic = "ROUTE_PUBLIC", "the route is for everybody";
+    /// The route is for nobody.
+    RouteDenied = "ROUTE_DENIED", "the route is for nobody";
+    /// No route is about the request.
+    RouteUnmatched = "ROUTE_UNMATCHED", "no route of the policy is about this request";
+    /// Servers read the path, or the host, in several ways.
+    PathAmbiguous = "PATH_AMBIGUOUS", "the path or the host can be read in several ways";
     /// Clerk has no such organization.
     OrganizationNotFound = "ORGANIZATION_NOT_FOUND", "Clerk has no such organization";
     /// The mirror has no such user.

@@ -6,11 +6,14 @@ mod database;
 mod inboxes;
 mod instances;
 mod metrics;
+mod mirror;
+mod policies;
 mod revocations;
 
 use std::{
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -23,7 +26,11 @@ use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
-use self::{inboxes::InboxSet, instances::InstanceSet, revocations::RevocationSet};
+pub(crate) use self::instances::backend_api;
+use self::{
+    inboxes::InboxSet, instances::InstanceSet, metrics::Sources, mirror::MirrorKeepers,
+    policies::Policies, revocations::RevocationSet,
+};
 use crate::{
     authz::{Checker, Instances, MembershipSettings, SessionLookups, TokenCache, Verifier},
     door::{
@@ -99,6 +106,16 @@ pub enum StartError {
         address: String,
         /// Why not.
         source: StoreError,
+    },
+    /// A route policy cannot be used.
+    #[error("{variable} is {}; {cause}", .file.display())]
+    Policy {
+        /// The setting.
+        variable: &'static str,
+        /// Its value.
+        file: PathBuf,
+        /// Everything that is wrong with it.
+        cause: String,
     },
     /// A port cannot be had.
     #[error("{variable} is {addr}; cannot listen there: {source}")]
@@ -235,6 +252,12 @@ pub async fn start_under(
             tasks.clone(),
         ));
     }
+    let keepers = store
+        .as_ref()
+        .map(|store| MirrorKeepers::new(settings, store, &clock));
+    if let Some(keepers) = &keepers {
+        set = set.with_listings(Arc::clone(&keepers.listings));
+    }
     if let Some((store, ear)) = store.as_ref().zip(ear.as_ref()) {
         set = set.with_revocations(RevocationSet::new(
             Arc::new(store.clone()),
@@ -285,6 +308,9 @@ pub async fn start_under(
     if let Some(inboxes) = &inboxes {
         tasks.spawn(Arc::clone(inboxes).keep_up(stop.clone()));
     }
+    if let Some(keepers) = &keepers {
+        keepers.start(&stop, &tasks);
+    }
     let refused_reloads = Arc::new(AtomicU64::new(0));
     if let Some(file) = settings.instances_file.clone() {
         let refused = Arc::clone(&refused_reloads);
@@ -296,6 +322,10 @@ pub async fn start_under(
         memberships(settings),
         Arc::clone(&clock),
     ));
+    let policies = Policies::load(settings, Arc::clone(&checker))?.map(Arc::new);
+    if let Some(policies) = &policies {
+        tasks.spawn(Arc::clone(policies).reload_on_change(stop.clone()));
+    }
     let users = store.clone().map(|store| UserSync::new(Arc::new(store)));
     let watches = store.clone().zip(ear.clone()).map(|(store, ear)| {
         Arc::new(Watches::new(
@@ -313,14 +343,16 @@ pub async fn start_under(
         watches.clone(),
         Arc::clone(&clock),
     );
-    let exporter = Exporter::new(metrics::source(
+    let exporter = Exporter::new(metrics::source(Sources {
         checker,
-        door.calls(),
-        inboxes.clone(),
-        ear.clone(),
+        calls: door.calls(),
+        inboxes: inboxes.clone(),
+        keepers: keepers.clone(),
+        ear: ear.clone(),
         watches,
+        policies: policies.clone(),
         clock,
-    ));
+    }));
     let doors = vec![
         tokio::spawn({
             let (health, draining) = (Arc::clone(&health), draining.clone());
@@ -338,8 +370,9 @@ pub async fn start_under(
             let render: http::RenderMetrics = Arc::new(move || exporter.render());
             async move {
                 let stop = draining.cancelled_owned();
-                if let Err(error) = http::serve(http_listener, health, render, inboxes, stop).await
-                {
+                let nightly = keepers.map(|keepers| keepers.nightly);
+                let mirror = http::MirrorParts { inboxes, nightly };
+                if let Err(error) = http::serve(http_listener, health, render, mirror, stop).await {
                     error!(%error, "the HTTP door ended");
                 }
             }

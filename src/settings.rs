@@ -187,8 +187,14 @@ pub struct Settings {
     pub state_dir: Option<PathBuf>,
     /// Where what is known survives a restart and is shared by replicas.
     pub database: Option<DatabaseSettings>,
+    /// The route policy; without one no request is authorized for a proxy.
+    pub policy: Option<PathBuf>,
+    /// A policy that is tried beside it.
+    pub shadow_policy: Option<PathBuf>,
     /// How long the ids of webhook messages are known, and tombstones.
     pub inbox_retention: Duration,
+    /// When the mirror is reconciled each day, in minutes after midnight UTC; `None` for never.
+    pub reconcile_at_minutes: Option<u32>,
     /// How long what was revoked is remembered.
     pub revocation_memory: Duration,
     /// How keys are kept fresh.
@@ -305,6 +311,12 @@ impl Settings {
                 ));
             }
         }
+        if raw.is_given("CLERK_AUTHZ_SHADOW_POLICY") && !raw.is_given("CLERK_AUTHZ_POLICY") {
+            problems.push(Problem::new(
+                raw.subject("CLERK_AUTHZ_SHADOW_POLICY"),
+                "is set without CLERK_AUTHZ_POLICY, beside which it would be tried; set both",
+            ));
+        }
         let settings = Self {
             instances,
             instances_file,
@@ -312,11 +324,14 @@ impl Settings {
             http_addr: raw.address("CLERK_AUTHZ_HTTP_ADDR", &mut problems),
             state_dir: raw.text("CLERK_AUTHZ_STATE_DIR").map(PathBuf::from),
             database: raw.database("CLERK_AUTHZ_DATABASE_URL", &mut problems),
+            policy: raw.text("CLERK_AUTHZ_POLICY").map(PathBuf::from),
+            shadow_policy: raw.text("CLERK_AUTHZ_SHADOW_POLICY").map(PathBuf::from),
             inbox_retention: raw.duration(
                 "CLERK_AUTHZ_INBOX_RETENTION",
                 86_400..=31_622_400,
                 &mut problems,
             ),
+            reconcile_at_minutes: raw.time_of_day("CLERK_AUTHZ_RECONCILE_AT", &mut problems),
             revocation_memory: raw.duration(
                 "CLERK_AUTHZ_REVOCATION_MEMORY",
                 60..=604_800,

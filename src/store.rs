@@ -23,6 +23,7 @@ mod memberships;
 mod migrations;
 mod postgres;
 mod readers;
+mod sightings;
 mod sqlite;
 mod traits;
 mod upkeep;

@@ -85,6 +85,8 @@ impl OrgQuestion<'_> {
 pub enum Subject<'a> {
     /// Of whom the token is.
     Credential(Credential<'a>),
+    /// Of whom this session is, which was verified just now.
+    Session(Arc<Verified>),
     /// Of this user of this instance, whether signed in or not.
     User(Arc<Instance>, UserId),
 }
@@ -121,6 +123,21 @@ pub enum Consistency {
     MaxStaleness(Duration),
     /// Clerk is asked now.
     FullyConsistent,
+}
+
+impl Consistency {
+    /// How long an answer that stands on a session's token alone may be kept.
+    fn stands_until(self, session: &Session) -> Option<Timestamp> {
+        match self {
+            Self::MinimizeLatency => Some(session.expires_at),
+            Self::MaxStaleness(age) => {
+                let kept_until = session.issued_at.map(|at| at.plus(age));
+                earliest(Some(session.expires_at), kept_until)
+            }
+            // The next question wants a new answer.
+            Self::FullyConsistent => None,
+        }
+    }
 }
 
 /// The answer.
@@ -160,6 +177,25 @@ impl Decision {
         match &self.membership {
             Some(_) => self.member().map(|membership| &membership.organization.id),
             None => self.active().map(|organization| &organization.id),
+        }
+    }
+
+    /// Its slug, where it has one that is known.
+    pub fn organization_slug(&self) -> Option<&str> {
+        match &self.membership {
+            Some(_) => {
+                let slug = self.member()?.organization.slug.as_ref();
+                slug.map(OrganizationSlug::as_str)
+            }
+            None => self.active()?.slug.as_deref(),
+        }
+    }
+
+    /// The permissions that the user has in it, with `org:`.
+    pub fn permissions(&self) -> Option<&Texts> {
+        match &self.membership {
+            Some(_) => self.member().map(|membership| &membership.permissions),
+            None => self.active().map(|organization| &organization.permissions),
         }
     }
 
@@ -266,15 +302,11 @@ impl Checker {
                     Verdict::Accepted(verified) => verified,
                     Verdict::Denied(reason) => return Ok(OrgAnswer::TokenDenied(reason)),
                 };
-                match self.by_token(question, &verified, now, steps) {
-                    Ok(decision) => Ok(OrgAnswer::Decided(decision)),
-                    // On the heap, so that an answer from the token does not carry its state around.
-                    Err(insufficient) => {
-                        let look_up = self.look_up(question, insufficient, &verified, now);
-                        self.by_membership(question, Some(verified), look_up, steps)
-                            .await
-                    }
-                }
+                self.by_session(question, verified, now, steps).await
+            }
+            Subject::Session(verified) => {
+                self.by_session(question, Arc::clone(verified), now, steps)
+                    .await
             }
             Subject::User(..) => {
                 for &rule in Rule::OF_VERIFICATION {
@@ -284,6 +316,25 @@ impl Checker {
                 }
                 let look_up = self.fresh_as_asked(question, now);
                 self.by_membership(question, None, look_up, steps).await
+            }
+        }
+    }
+
+    /// By what a session's token says, where that is enough.
+    async fn by_session(
+        &self,
+        question: &OrgQuestion<'_>,
+        verified: Arc<Verified>,
+        now: Timestamp,
+        steps: &mut Steps,
+    ) -> Result<OrgAnswer, CannotTell> {
+        match self.by_token(question, &verified, now, steps) {
+            Ok(decision) => Ok(OrgAnswer::Decided(decision)),
+            // On the heap, so that an answer from the token does not carry its state around.
+            Err(insufficient) => {
+                let look_up = self.look_up(question, insufficient, &verified, now);
+                self.by_membership(question, Some(verified), look_up, steps)
+                    .await
             }
         }
     }
@@ -344,20 +395,11 @@ impl Checker {
             membership: MembershipFacts::of_session(session),
         };
         let reason = reason(decision::decide(requirement, &facts, steps));
-        let valid_until = match consistency {
-            Consistency::MinimizeLatency => Some(session.expires_at),
-            Consistency::MaxStaleness(age) => {
-                let kept_until = session.issued_at.map(|at| at.plus(*age));
-                earliest(Some(session.expires_at), kept_until)
-            }
-            // The next question wants a new answer.
-            Consistency::FullyConsistent => None,
-        };
         Ok(Decision {
             reason,
             source: Some(Source::Token),
             as_of: session.issued_at,
-            valid_until,
+            valid_until: consistency.stands_until(session),
             token: Some(Arc::clone(verified)),
             membership: None,
         })
@@ -374,12 +416,12 @@ impl Checker {
         Box::pin(async move {
             let (instance, user) = match (&question.subject, &verified) {
                 (Subject::User(instance, user), _) => (Arc::clone(instance), user.clone()),
-                (Subject::Credential(_), Some(verified)) => (
+                (Subject::Credential(_) | Subject::Session(_), Some(verified)) => (
                     Arc::clone(verified.instance()),
                     verified.session.user_id.clone(),
                 ),
                 // No token was verified, so that there is nobody to decide about.
-                (Subject::Credential(_), None) => {
+                (Subject::Credential(_) | Subject::Session(_), None) => {
                     return Ok(OrgAnswer::TokenDenied(Reason::TokenMissing));
                 }
             };
@@ -394,7 +436,8 @@ impl Checker {
                     reason,
                     source: session.map(|_| Source::Token),
                     as_of: session.and_then(|session| session.issued_at),
-                    valid_until: session.map(|session| session.expires_at),
+                    valid_until: session
+                        .and_then(|session| question.consistency.stands_until(session)),
                     token: None,
                     membership: None,
                 }));

@@ -4,7 +4,8 @@ use thiserror::Error;
 
 use super::{
     Applied, ClaimId, Claimed, Effect, Entity, EntityKind, Failed, FeedPage, Head, InboxEntry,
-    InboxFilter, InboxState, MirroredMembership, MirroredOrganization, Position, Received, User,
+    InboxFilter, InboxState, MirroredMembership, MirroredOrganization, Position, Received,
+    Sightings, User,
 };
 use crate::identity::{
     InstanceName, MessageId, OrganizationId, OrganizationSlug, Timestamp, UserId,
@@ -71,9 +72,9 @@ pub enum StoreError {
 }
 
 /// Our copy of Clerk's world. Everything is kept by instance; times come from the caller.
-pub trait Store: Mirror + Feed + Inbox + Coordination + Upkeep {}
+pub trait Store: Mirror + Feed + Inbox + Coordination + Sightings + Upkeep {}
 
-impl<T: Mirror + Feed + Inbox + Coordination + Upkeep> Store for T {}
+impl<T: Mirror + Feed + Inbox + Coordination + Sightings + Upkeep> Store for T {}
 
 /// What is known of users, organizations and memberships.
 pub trait Mirror: fmt::Debug + Send + Sync + 'static {

@@ -6,15 +6,16 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::{
     Engine, SqlStore, apply, contents, coordination, feed, heads, inbox, memberships, postgres,
-    upkeep,
+    sightings, upkeep,
 };
 use crate::{
     identity::{InstanceName, MessageId, OrganizationId, OrganizationSlug, Timestamp, UserId},
     mirror::{
         Applied, Checkpoint, ClaimId, Claimed, Coordination, Effect, Entity, EntityKind, Failed,
         Feed, FeedPage, Head, Heard, Inbox, InboxEntry, InboxFilter, KnownMembership, Lease,
-        Listener, MembershipKey, Mirror, MirroredMembership, MirroredOrganization, Position,
-        Received, Retention, Seen, StoreStats, Storing, Upkeep, User, UserKey, Versioned,
+        Listener, Looked, MembershipKey, Mirror, MirroredMembership, MirroredOrganization,
+        Position, Received, Retention, Seen, Sighting, Sightings, StoreStats, Storing, Upkeep,
+        User, UserKey, Versioned,
     },
 };
 
@@ -348,6 +349,51 @@ impl Coordination for SqlStore {
         expires_at: Timestamp,
     ) -> Storing<'a, bool> {
         writing!(self, coordination::use_once(instance, id, expires_at))
+    }
+}
+
+impl Sightings for SqlStore {
+    fn look<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        run: Timestamp,
+        entities: &'a [Entity],
+    ) -> Storing<'a, Vec<Looked>> {
+        asking!(self, sightings::look(instance, run, entities))
+    }
+
+    fn note<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        run: Timestamp,
+        sightings: &'a [(Entity, Sighting)],
+        checkpoint: (&'a str, &'a str),
+        now: Timestamp,
+    ) -> Storing<'a, ()> {
+        writing!(
+            self,
+            sightings::note(instance, run, sightings, checkpoint, now)
+        )
+    }
+
+    fn unseen<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        run: Timestamp,
+        kind: EntityKind,
+        after: Option<&'a Entity>,
+        limit: u32,
+    ) -> Storing<'a, Vec<Versioned>> {
+        asking!(self, sightings::unseen(instance, run, kind, after, limit))
+    }
+
+    fn forget_sightings<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        keep: Option<Timestamp>,
+        limit: u32,
+    ) -> Storing<'a, u64> {
+        writing!(self, sightings::forget_sightings(instance, keep, limit))
     }
 }
 

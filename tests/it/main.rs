@@ -10,6 +10,7 @@ mod clerk_api;
 mod clerk_client;
 mod clerk_webhooks;
 mod command_line;
+mod convergence;
 
 mod emulator;
 mod health;
@@ -18,6 +19,8 @@ mod jwks;
 mod limits;
 mod memberships;
 mod oracle;
+mod paths;
+mod reconcile;
 mod revocation;
 mod rooms;
 mod second_opinion;

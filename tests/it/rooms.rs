@@ -10,8 +10,9 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     (
         "identity",
         &[],
-        &["aws_lc_rs", "base64", "humantime", "thiserror"],
+        &["aws_lc_rs", "base64", "humantime", "thiserror", "url"],
     ),
+    ("backoff", &[], &["fastrand"]),
     ("reason", &[], &[]),
     ("explain", &[], &[]),
     (
@@ -28,6 +29,19 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         "mirror",
         &["identity", "webhook"],
         &["aws_lc_rs", "thiserror"],
+    ),
+    (
+        "policy",
+        &["decision", "reason"],
+        &[
+            "aws_lc_rs",
+            "humantime",
+            "serde",
+            "serde_saphyr",
+            "strsim",
+            "thiserror",
+            "url",
+        ],
     ),
     (
         "decision",
@@ -49,7 +63,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     // Knowing: caches, keys, orchestration.
     (
         "keys",
-        &["identity"],
+        &["backoff", "identity"],
         &[
             "arc_swap",
             "aws_lc_rs",
@@ -74,6 +88,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "identity",
             "keys",
             "mirror",
+            "policy",
             "reason",
             "token",
         ],
@@ -86,17 +101,21 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "papaya",
             "thiserror",
             "tracing",
+            "url",
         ],
     ),
     (
         "sync",
-        &["authz", "identity", "mirror", "webhook"],
+        &["authz", "backoff", "identity", "mirror", "webhook"],
         &[
             "arc_swap",
             "aws_lc_rs",
             "base64",
             "fastrand",
             "futures_util",
+            // How far a reconciliation has come is kept as JSON.
+            "serde",
+            "serde_json",
             "thiserror",
             "tokio",
             "tokio_util",
@@ -106,9 +125,8 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     // Doors and neighbours: each knows one foreign format.
     (
         "clerk",
-        &["identity", "keys", "mirror", "webhook"],
+        &["backoff", "identity", "keys", "mirror", "webhook"],
         &[
-            "fastrand",
             "futures_util",
             "httpdate",
             "reqwest",
@@ -220,6 +238,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "identity",
             "keys",
             "mirror",
+            "policy",
             "settings",
             "store",
             "sync",

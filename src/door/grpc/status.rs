@@ -40,7 +40,7 @@ const fn code(reason: Reason) -> Code {
         | Reason::ReverificationRequired
         | Reason::UserBanned
         | Reason::UserDeprovisioned => Code::Unauthenticated,
-        Reason::Allowed => Code::Ok,
+        Reason::Allowed | Reason::RoutePublic => Code::Ok,
         Reason::OrganizationMissing
         | Reason::OrganizationMismatch
         | Reason::NotAMember
@@ -49,7 +49,10 @@ const fn code(reason: Reason) -> Code {
         | Reason::FeatureMissing
         | Reason::PlanMismatch
         | Reason::ImpersonationNotAllowed
-        | Reason::NoRequirement => Code::PermissionDenied,
+        | Reason::NoRequirement
+        | Reason::RouteDenied
+        | Reason::RouteUnmatched
+        | Reason::PathAmbiguous => Code::PermissionDenied,
         Reason::OrganizationNotFound | Reason::UserNotFound => Code::NotFound,
         Reason::ResumeTokenExpired => Code::OutOfRange,
         Reason::WatchTooSlow => Code::Aborted,

@@ -35,6 +35,7 @@ impl Service {
             .envs([
                 ("CLERK_AUTHZ_GRPC_ADDR", "127.0.0.1:0"),
                 ("CLERK_AUTHZ_HTTP_ADDR", "127.0.0.1:0"),
+                ("CLERK_AUTHZ_RECONCILE_AT", "off"),
             ])
             .envs(variables.iter().copied())
             .stderr(Stdio::piped())

@@ -1,0 +1,205 @@
+//! May this request go on to its upstream? By the route policy: which route it is, who sends it, and
+//! whether what the route requires holds.
+
+mod asked;
+mod shadow;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use url::Url;
+
+pub use self::shadow::ShadowStats;
+use self::{
+    asked::{Asked, Denial, find, sign_in},
+    shadow::Shadow,
+};
+use super::{Checker, Decision, Verified};
+use crate::{
+    decision::Reverification,
+    explain::Steps,
+    identity::Timestamp,
+    policy::{Access, Policy, Route},
+    reason::Reason,
+};
+
+/// A request, as a proxy describes it: nothing of it is believed but what decides.
+#[derive(Clone, Copy)]
+pub struct ProxiedRequest<'a> {
+    /// The method, upper-case as it came.
+    pub method: &'a str,
+    /// The host that was asked for, with its port; the bytes as they came.
+    pub authority: &'a [u8],
+    /// The path and the query; the bytes as they came.
+    pub target: &'a [u8],
+    /// Whether it came over TLS: for the address that a browser comes back to.
+    pub is_https: bool,
+    /// The values of `authorization`.
+    pub authorization: &'a [String],
+    /// The values of `cookie`.
+    pub cookie: &'a [String],
+    /// The values of any other header, by its lower-case name.
+    pub headers: &'a dyn Headers,
+    /// What must hold beside what the route asks.
+    pub narrowing: Option<&'a Access>,
+    /// How long the caller waits at most.
+    pub patience: Duration,
+}
+
+/// The headers of a request.
+pub trait Headers: Send + Sync {
+    /// The values of one, by its lower-case name.
+    fn values<'h>(&'h self, name: &str) -> Vec<&'h str>;
+}
+
+/// `Debug` shows no header and no query.
+impl fmt::Debug for ProxiedRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProxiedRequest")
+            .field("method", &self.method)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug)]
+pub struct Authorization {
+    /// Why.
+    pub reason: Reason,
+    /// The route that it is; `None` where no route is about it.
+    pub route: Option<Box<str>>,
+    /// Of the policy that decided.
+    pub policy_version: Box<str>,
+    /// What to do.
+    pub outcome: Outcome,
+}
+
+/// What to do with a request.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It goes on.
+    Allowed {
+        /// Who sends it; `None` where nobody is signed in or the route does not look.
+        identity: Option<Identity>,
+    },
+    /// Whoever sends it is not signed in, or no longer.
+    Unauthenticated {
+        /// For a document of which the route says so: where to sign in.
+        sign_in: Option<Box<Url>>,
+    },
+    /// Whoever sends it may not.
+    Forbidden {
+        /// The user may after verifying a factor again.
+        step_up: Option<Reverification>,
+    },
+    /// It cannot be told.
+    Unavailable {
+        /// When it is worth asking again.
+        retry_after: Duration,
+    },
+}
+
+/// Who sends a request.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Whose token it is.
+    pub verified: Arc<Verified>,
+    /// What was decided about an organization; `None` where none was asked about.
+    pub decision: Option<Box<Decision>>,
+}
+
+/// Decides about requests by the policy that is in force.
+#[derive(Debug)]
+pub struct Gatekeeper {
+    checker: Arc<Checker>,
+    policy: ArcSwap<Policy>,
+    shadow: Shadow,
+}
+
+impl Gatekeeper {
+    /// By `policy`, with what `checker` finds out.
+    pub fn new(checker: Arc<Checker>, policy: Policy) -> Self {
+        Self {
+            checker,
+            policy: ArcSwap::from_pointee(policy),
+            shadow: Shadow::default(),
+        }
+    }
+
+    /// Decides by `policy` too, and tells where it would have decided otherwise; `None` ends that.
+    /// Nothing else depends on it.
+    pub fn set_shadow(&self, policy: Option<Policy>) {
+        self.shadow.set(policy);
+    }
+
+    /// The policy that is tried beside, and its counts.
+    pub fn shadow(&self) -> (Option<Arc<Policy>>, ShadowStats) {
+        (self.shadow.policy(), self.shadow.stats())
+    }
+
+    /// The policy that is in force.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// Puts another policy in force; requests that are under way end by the one before.
+    pub fn set_policy(&self, policy: Policy) {
+        self.policy.store(Arc::new(policy));
+    }
+
+    /// Decides about a request.
+    pub async fn authorize(
+        &self,
+        request: &ProxiedRequest<'_>,
+        now: Timestamp,
+        steps: &mut Steps,
+    ) -> Authorization {
+        let policy = self.policy.load_full();
+        let authorization = self.authorize_by(&policy, request, now, steps).await;
+        if let Some(shadow) = self.shadow.policy() {
+            // On the heap, so that whoever tries nothing does not carry its state around.
+            Box::pin(self.compare(&shadow, &authorization, request, now)).await;
+        }
+        authorization
+    }
+
+    /// Decides by a policy that need not be in force.
+    pub async fn authorize_by(
+        &self,
+        policy: &Policy,
+        request: &ProxiedRequest<'_>,
+        now: Timestamp,
+        steps: &mut Steps,
+    ) -> Authorization {
+        let answer = |route: Option<&Route>, reason, outcome| Authorization {
+            reason,
+            route: route.map(|route| route.name.clone()),
+            policy_version: policy.version().into(),
+            outcome,
+        };
+        let (route, path) = match find(policy, request) {
+            Ok(found) => found,
+            Err(reason) => {
+                return answer(None, reason, Outcome::Forbidden { step_up: None });
+            }
+        };
+        let asked = Asked {
+            gatekeeper: self,
+            request,
+            route,
+            path: &path,
+            now,
+        };
+        match asked.answer(steps).await {
+            Ok((reason, identity)) => answer(Some(route), reason, Outcome::Allowed { identity }),
+            Err(Denial {
+                reason,
+                outcome: Outcome::Unauthenticated { .. },
+            }) => {
+                let sign_in = sign_in(policy, route, request).map(Box::new);
+                answer(Some(route), reason, Outcome::Unauthenticated { sign_in })
+            }
+            Err(Denial { reason, outcome }) => answer(Some(route), reason, outcome),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The route policy: which requests there are, and what is asked of each.
+//!
+//! Called by `authz`, which finds out whether it holds, and by `cli`. Pure: no I/O, no async, no
+//! clock. A policy is read whole or not at all; everything that no route is about is denied.
+
+mod compile;
+mod file;
+mod pattern;
+mod precedence;
+mod problem;
+mod route;
+mod router;
+mod target;
+
+pub use self::pattern::{HostPattern, PathPattern, Segment};
+pub use self::problem::{PolicyProblem, PolicyProblems};
+pub use self::route::{Access, Browser, OnCannotTell, OrganizationFrom, Route, RouteFreshness};
+use self::router::Router;
+pub use self::target::{
+    Ambiguities, Ambiguity, AmbiguousHost, AmbiguousPath, Host, MAX_HOST_BYTES, MAX_PATH_BYTES,
+    Path, Reading, Segments,
+};
+
+use url::Url;
+
+/// A policy that is in force, or could be.
+#[derive(Debug)]
+pub struct Policy {
+    /// One that is part of another before it.
+    routes: Vec<Route>,
+    router: Router,
+    sign_in: Option<SignIn>,
+    version: Box<str>,
+}
+
+/// Where people sign in, and to where they come back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignIn {
+    /// The page.
+    pub url: Url,
+    /// Its parameter for the address to come back to.
+    pub return_parameter: Box<str>,
+    /// Origins to which people may come back.
+    pub return_to: Vec<Box<str>>,
+}
+
+impl Policy {
+    /// From the text of a file; or everything that is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, PolicyProblems> {
+        let text_of_file =
+            file::read(text).map_err(|problem| PolicyProblems::new(vec![problem]))?;
+        let compiled = compile::compile(text_of_file).map_err(PolicyProblems::new)?;
+        let routes = precedence::ordered(compiled.routes);
+        Ok(Self {
+            router: Router::new(&routes),
+            routes,
+            sign_in: compiled.sign_in,
+            version: version(text),
+        })
+    }
+
+    /// Tells one text from another: the first 12 hexadecimal digits of its SHA-256.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The routes, one that is part of another before it.
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// Where people sign in.
+    pub fn sign_in(&self) -> Option<&SignIn> {
+        self.sign_in.as_ref()
+    }
+
+    /// The route that a request is; `None` where no route is about it. `path` are its segments, in the
+    /// form in which they are matched; a request without a host is of no route that names one.
+    pub fn route<S: AsRef<str>>(
+        &self,
+        host: Option<&str>,
+        method: &str,
+        path: &[S],
+    ) -> Option<&Route> {
+        let index = self.router.find(host, method, path)?;
+        self.routes.get(index)
+    }
+}
+
+fn version(text: &str) -> Box<str> {
+    use std::fmt::Write;
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    let mut version = String::with_capacity(12);
+    for byte in &digest.as_ref()[..6] {
+        // Writing to a string does not fail.
+        let _ = write!(version, "{byte:02x}");
+    }
+    version.into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! The route policy of the settings and the one that is tried beside it: read at the start, read again
+//! when their files change.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::{task::spawn_blocking, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::StartError;
+use crate::{
+    authz::{Checker, Gatekeeper},
+    policy::Policy,
+    settings::Settings,
+};
+
+/// How often the files are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a policy is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It decides.
+    InForce,
+    /// It is tried beside.
+    Shadow,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 2] = [Self::InForce, Self::Shadow];
+
+    /// Its name in metrics.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::InForce => "in_force",
+            Self::Shadow => "shadow",
+        }
+    }
+
+    const fn variable(self) -> &'static str {
+        match self {
+            Self::InForce => "CLERK_AUTHZ_POLICY",
+            Self::Shadow => "CLERK_AUTHZ_SHADOW_POLICY",
+        }
+    }
+}
+
+/// The policies of a running service.
+pub(super) struct Policies {
+    gatekeeper: Arc<Gatekeeper>,
+    files: Vec<(Kind, PathBuf)>,
+    /// By kind: reloads that were applied, and that were refused.
+    reloaded: [AtomicU64; 2],
+    refused: [AtomicU64; 2],
+}
+
+impl Policies {
+    /// Reads what the settings name; `None` where they name no policy.
+    pub(super) fn load(
+        settings: &Settings,
+        checker: Arc<Checker>,
+    ) -> Result<Option<Self>, StartError> {
+        let Some(file) = &settings.policy else {
+            return Ok(None);
+        };
+        let read = |kind: Kind, file: &Path| {
+            let cause = |cause| StartError::Policy {
+                variable: kind.variable(),
+                file: file.to_owned(),
+                cause,
+            };
+            let policy = read(file).map_err(cause)?;
+            log(kind, &policy, file, "policy read");
+            Ok::<_, StartError>(policy)
+        };
+        let gatekeeper = Gatekeeper::new(checker, read(Kind::InForce, file)?);
+        let mut files = vec![(Kind::InForce, file.clone())];
+        if let Some(file) = &settings.shadow_policy {
+            gatekeeper.set_shadow(Some(read(Kind::Shadow, file)?));
+            files.push((Kind::Shadow, file.clone()));
+        }
+        Ok(Some(Self {
+            gatekeeper: Arc::new(gatekeeper),
+            files,
+            reloaded: Default::default(),
+            refused: Default::default(),
+        }))
+    }
+
+    /// Decides about requests.
+    pub(super) fn gatekeeper(&self) -> &Arc<Gatekeeper> {
+        &self.gatekeeper
+    }
+
+    /// Reloads that were applied, and that were refused.
+    pub(super) fn reloads(&self, kind: Kind) -> (u64, u64) {
+        let index = kind as usize;
+        (
+            self.reloaded[index].load(Relaxed),
+            self.refused[index].load(Relaxed),
+        )
+    }
+
+    fn current(&self, kind: Kind) -> Option<Arc<Policy>> {
+        match kind {
+            Kind::InForce => Some(self.gatekeeper.policy()),
+            Kind::Shadow => self.gatekeeper.shadow().0,
+        }
+    }
+
+    /// Reads the files until the stop, and puts in force what has changed. What is wrong changes
+    /// nothing, and is said once.
+    pub(super) async fn reload_on_change(self: Arc<Self>, stop: CancellationToken) {
+        let mut said: [Option<String>; 2] = [None, None];
+        loop {
+            tokio::select! {
+                () = sleep(LOOK_INTERVAL) => {}
+                () = stop.cancelled() => return,
+            }
+            for (kind, file) in &self.files {
+                let (kind, said) = (*kind, &mut said[*kind as usize]);
+                let path = file.clone();
+                // The runtime ends otherwise.
+                let Ok(found) = spawn_blocking(move || read(&path)).await else {
+                    return;
+                };
+                match found {
+                    Ok(policy) => {
+                        *said = None;
+                        let current = self.current(kind);
+                        if current.is_some_and(|known| known.version() == policy.version()) {
+                            continue;
+                        }
+                        log(kind, &policy, file, "policy reloaded");
+                        match kind {
+                            Kind::InForce => self.gatekeeper.set_policy(policy),
+                            Kind::Shadow => self.gatekeeper.set_shadow(Some(policy)),
+                        }
+                        self.reloaded[kind as usize].fetch_add(1, Relaxed);
+                    }
+                    Err(cause) => {
+                        if said.as_ref() != Some(&cause) {
+                            error!(
+                                kind = kind.name(), file = %file.display(), %cause,
+                                "the policy is wrong; the one before stays in force"
+                            );
+                            self.refused[kind as usize].fetch_add(1, Relaxed);
+                        }
+                        *said = Some(cause);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn log(kind: Kind, policy: &Policy, file: &Path, what: &str) {
+    info!(
+        kind = kind.name(),
+        file = %file.display(),
+        version = policy.version(),
+        routes = policy.routes().len(),
+        "{what}"
+    );
+}
+
+fn read(file: &Path) -> Result<Policy, String> {
+    let text = fs::read_to_string(file).map_err(|error| format!("cannot be read: {error}"))?;
+    Policy::parse(&text).map_err(|problems| problems.to_string())
+}
