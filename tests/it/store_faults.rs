@@ -21,7 +21,7 @@ use tokio::time::sleep;
 use crate::support::{
     Fixture, PATIENCE,
     database::user_id,
-    eventually, get, offline_clerk,
+    eventually, eventually_within, get, offline_clerk,
     postgres::Server,
     process::Service,
     settings_for,
@@ -34,6 +34,8 @@ const SENDERS: usize = 4;
 const OUTAGES: usize = 2;
 /// What a sender waits before it sends again; Clerk's own waits seconds and more.
 const SENT_AGAIN_AFTER: Duration = Duration::from_millis(50);
+/// A message that was worked on when the database went away waits for its lease, 20 s.
+const LEASES_PASS_WITHIN: Duration = Duration::from_secs(60);
 
 /// What is going on, and what became of it.
 #[derive(Default)]
@@ -144,7 +146,7 @@ async fn postgresql_may_go_away_and_come_back_under_traffic() {
 
     let store = SqlStore::postgres(&url).await.expect("it answers");
     let instance = "default".parse().expect("a name");
-    eventually("the inbox is empty", || async {
+    eventually_within(LEASES_PASS_WITHIN, "the inbox is empty", || async {
         let stats = store.stats(&instance).await;
         stats.is_ok_and(|stats| stats.oldest_waiting.is_none())
     })
