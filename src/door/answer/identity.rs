@@ -94,20 +94,10 @@ pub(super) fn headers(
         ACTOR_ID,
         session.actor.as_deref().map(|actor| &*actor.subject),
     );
-    let permissions = match &identity.decision {
-        Some(decision) => {
-            set(ORG_ID, decision.organization_id().map(|id| id.as_str()));
-            set(ORG_SLUG, decision.organization_slug());
-            set(ORG_ROLE, decision.role());
-            decision.permissions()
-        }
-        None => session.organization.as_deref().map(|organization| {
-            set(ORG_ID, Some(organization.id.as_str()));
-            set(ORG_SLUG, organization.slug.as_deref());
-            set(ORG_ROLE, organization.role.as_deref());
-            &organization.permissions
-        }),
-    };
+    set(ORG_ID, identity.organization_id().map(|id| id.as_str()));
+    set(ORG_SLUG, identity.organization_slug());
+    set(ORG_ROLE, identity.role());
+    let permissions = identity.permissions();
     if let Some(value) = permissions.and_then(list) {
         headers.push((ORG_PERMISSIONS, value));
     }
