@@ -13,6 +13,7 @@ mod clerk_webhooks;
 mod command_line;
 
 mod emulator;
+mod envoy;
 mod health;
 mod instances;
 mod jwks;
