@@ -1,6 +1,7 @@
 //! Through the real Envoy: a client, Envoy, this service, and an upstream that says what it received.
 
 mod bytes;
+mod check;
 mod grpc;
 mod proxy;
 
@@ -26,6 +27,21 @@ routes:
   - {name: grpc-admin, path: /grpc.health.v1.Health/Watch, access: {role: admin}}
 "#;
 
+/// The service with a policy, whose file must live as long.
+async fn service(policy: &str) -> (Fixture, tempfile::NamedTempFile) {
+    service_with(policy, Faults::default()).await
+}
+
+async fn service_with(policy: &str, of_jwks: Faults) -> (Fixture, tempfile::NamedTempFile) {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), policy).expect("written");
+    let clerk = offline_clerk().await;
+    clerk.instances()[0].set_faults_for(Endpoint::Jwks, of_jwks);
+    let path = file.path().to_str().expect("text");
+    let settings = settings_for(&clerk, &[("CLERK_AUTHZ_POLICY", path)]);
+    (Fixture::start_on(clerk, &settings).await, file)
+}
+
 /// A client's way through Envoy to the upstream.
 struct Gate {
     fixture: Fixture,
@@ -40,13 +56,7 @@ impl Gate {
     }
 
     async fn start_with(set_up: SetUp, of_jwks: Faults) -> Self {
-        let policy = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(policy.path(), POLICY).expect("written");
-        let clerk = offline_clerk().await;
-        clerk.instances()[0].set_faults_for(Endpoint::Jwks, of_jwks);
-        let path = policy.path().to_str().expect("text");
-        let settings = settings_for(&clerk, &[("CLERK_AUTHZ_POLICY", path)]);
-        let fixture = Fixture::start_on(clerk, &settings).await;
+        let (fixture, policy) = service_with(POLICY, of_jwks).await;
         let upstream = Upstream::start().await;
         let envoy = Envoy::start(set_up, fixture.service.grpc_addr(), upstream.addr).await;
         Self {
@@ -306,4 +316,25 @@ async fn a_policy_that_is_not_there_leaves_the_door_shut() {
     drop(envoy);
     service.stop().await;
     clerk.stop().await;
+}
+
+/// envoy#44397: where Envoy has no route for a request it does not ask. It has no upstream for it
+/// either, as long as nothing behind the question chooses a route anew.
+#[tokio::test]
+async fn what_envoy_has_no_route_for_reaches_no_upstream() {
+    let gate = Gate::start(SetUp::SomeRoutes).await;
+
+    let answer = gate.envoy.ask("/assets/a", &[]).await;
+    assert_eq!(answer.status, 404, "{answer:?}");
+    // Not even by what would choose another route elsewhere.
+    let forged = [("x-envoy-original-path", "/me"), ("x-original-url", "/me")];
+    assert_eq!(gate.envoy.ask("/assets/a", &forged).await.status, 404);
+    assert_eq!(gate.upstream.served(), 0);
+
+    let asked = gate
+        .envoy
+        .ask("/me", &[("authorization", &gate.alice())])
+        .await;
+    assert_eq!(asked.status, 200, "{asked:?}");
+    gate.stop().await;
 }

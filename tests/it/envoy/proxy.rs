@@ -26,6 +26,8 @@ pub enum SetUp {
     Shipped,
     /// Without what Envoy itself does about paths and headers: nothing but clerk-authz protects.
     Bare,
+    /// As shipped, with a route for `/me` alone.
+    SomeRoutes,
     /// As shipped, and clerk-authz sees some headers only.
     AllowedHeaders,
 }
@@ -211,6 +213,7 @@ fn config(
     }
     match set_up {
         SetUp::Shipped => {}
+        SetUp::SomeRoutes => replace("{ prefix: \"/\" }", "{ prefix: \"/me\" }"),
         SetUp::Bare => {
             replace("REJECT_REQUEST\n", "KEEP_UNCHANGED\n");
             replace(
