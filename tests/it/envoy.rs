@@ -338,3 +338,28 @@ async fn what_envoy_has_no_route_for_reaches_no_upstream() {
     assert_eq!(asked.status, 200, "{asked:?}");
     gate.stop().await;
 }
+
+/// What cannot be run here can be read, and none of it lets anybody in while the service is away.
+#[test]
+fn the_files_for_meshes_are_yaml_and_fail_closed() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    let mut fail_closed = 0;
+    for file in [
+        "istio/mesh-config.yaml",
+        "istio/authorization-policy.yaml",
+        "envoy-gateway/security-policy.yaml",
+    ] {
+        let text = std::fs::read_to_string(root.join(file)).expect(file);
+        for document in text.split("\n---\n") {
+            let read: serde_json::Value =
+                serde_saphyr::from_str(document).unwrap_or_else(|error| panic!("{file}: {error}"));
+            assert!(
+                read["kind"].is_string() && read["apiVersion"].is_string(),
+                "{file}"
+            );
+            assert!(!read.to_string().contains("\"failOpen\":true"), "{file}");
+            fail_closed += usize::from(read.to_string().contains("\"failOpen\":false"));
+        }
+    }
+    assert_eq!(fail_closed, 2);
+}
