@@ -8,6 +8,7 @@ use clerk_authz::{
     explain::Steps,
     identity::Timestamp,
     keys::{Keyring, VerifyingKey},
+    policy::{Host, Path},
     token,
 };
 use divan::{AllocProfiler, Bencher};
@@ -163,4 +164,27 @@ fn verify_a_cached_token(bencher: Bencher<'_, '_>) {
     let verifier = verifier(1 << 20);
     ask(&verifier);
     bencher.bench_local(|| ask(&verifier));
+}
+
+/// What each request behind a proxy pays: a usual path, one with a letter of another script, a long
+/// one, one of two readings, and one that is refused.
+#[divan::bench(args = [
+    "/orgs/org_2abcdefghijklmnop/invoices/inv_2024?page=2&sort=due",
+    "/files/%C3%9Cbersicht%202024.pdf",
+    "/api/v1/organizations/org_2abcdefghijklmnop/projects/prj_2abcdefghijklmnop/environments/production/deployments/latest",
+    "/files/a%2Fb",
+    "/public/..;/admin",
+])]
+fn parse_a_path(bencher: Bencher<'_, '_>, target: &str) {
+    bencher.bench_local(|| match Path::parse(black_box(target).as_bytes()) {
+        Ok(path) => path.segments().map(str::len).sum(),
+        Err(refused) => refused.text().len(),
+    });
+}
+
+#[divan::bench(args = ["api.example.com", "API.Example.com:443", "[2001:db8::1]:8080"])]
+fn parse_a_host(bencher: Bencher<'_, '_>, authority: &str) {
+    bencher.bench_local(|| {
+        Host::parse(black_box(authority).as_bytes()).map(|host| host.as_str().len())
+    });
 }

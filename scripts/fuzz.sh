@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 export RUSTC_BOOTSTRAP=1
 seconds=${SECONDS_EACH:-60}
-targets=(token claims jwks cookie webhook)
+targets=(token claims jwks cookie webhook path)
 
 if [ ! -x .tools/bin/cargo-fuzz ]; then
   echo "installing cargo-fuzz into .tools (once; a minute)"

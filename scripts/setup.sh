@@ -58,7 +58,7 @@ if need npm "the SDK to compare with, proto lint, the Node example" "https://nod
 fi
 
 if need go "the Go example" "https://go.dev/dl"; then
-  sources=(examples/go/go.sum examples/go/main.go proto/clerkauthz/v1/*.proto)
+  sources=(examples/go/go.sum examples/go/main.go examples/go/watch/main.go proto/clerkauthz/v1/*.proto)
   if [ ! -x .venv/bin/python ]; then
     echo "setup: the Go example is left out: its stubs are made by the protobuf compiler in .venv, which takes python3"
     missing+=("the Go example")
@@ -78,7 +78,7 @@ if need go "the Go example" "https://go.dev/dl"; then
       --go_out=examples/go/gen --go_opt=module=example.com/clerk-authz-example/gen \
       --go-grpc_out=examples/go/gen --go-grpc_opt=module=example.com/clerk-authz-example/gen \
       "${options[@]}" proto/clerkauthz/v1/*.proto
-    (cd examples/go && go build -o ../../.tools/go/example .)
+    (cd examples/go && go build -o ../../.tools/go/example . && go build -o ../../.tools/go/watch ./watch)
     mark examples/go/gen/.generated "${sources[@]}"
   fi
 fi

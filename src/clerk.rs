@@ -12,6 +12,7 @@ mod coalesce;
 mod events;
 mod gate;
 mod jwks;
+mod listing;
 mod mirrored;
 mod model;
 mod retry;

@@ -10,8 +10,12 @@ mod dev;
 mod emulator;
 mod health;
 mod inbox;
+mod mirror;
+mod progress;
+mod reconcile;
 mod report;
 mod serve;
+mod sync;
 mod verify;
 
 use std::{future::Future, process::ExitCode};
@@ -22,7 +26,7 @@ use clap_complete::Shell;
 
 /// Verified, allowed, or done.
 const SUCCESS: u8 = 0;
-/// Denied, or not serving.
+/// Denied, not serving, or not in step.
 const DENIED: u8 = 1;
 /// Could not tell, or could not start.
 const FAILED: u8 = 2;
@@ -55,6 +59,10 @@ enum Command {
     Check(Box<check::Check>),
     /// Ask a running service whether it serves, for container health checks
     Health(health::Health),
+    /// Bring users from Clerk into the mirror now
+    Sync(sync::Sync),
+    /// Compare all of Clerk with the mirror, and mend what is not in step
+    Reconcile(reconcile::Reconcile),
     /// Look at webhook messages, and decide about those that cannot be applied
     Inbox(inbox::Inbox),
     /// Print a completion script for a shell
@@ -78,6 +86,8 @@ pub fn main() -> ExitCode {
         Command::Verify(verify) => run(verify.run()),
         Command::Check(check) => run(check.run()),
         Command::Health(health) => run(health.run()),
+        Command::Sync(sync) => run(sync.run()),
+        Command::Reconcile(reconcile) => run(reconcile.run()),
         Command::Inbox(inbox) => run(inbox.run()),
         Command::Completions { shell } => {
             clap_complete::generate(

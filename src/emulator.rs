@@ -41,7 +41,7 @@ use self::signing_key::SigningKey;
 use self::webhooks::Webhooks;
 pub use self::webhooks::{
     InvalidWebhooks, NoReplay, TimestampUnit, WebhookAttempt, WebhookMessage, WebhookSettings,
-    WebhookStats,
+    WebhookStats, new_secret as new_webhook_secret,
 };
 pub use self::world::{InstanceSeed, InvalidWorld, Member, OrganizationSeed, UserSeed, World};
 use crate::identity::{Environment, Issuer, PublishableKey, Timestamp};

@@ -3,12 +3,14 @@
 //! Every room uses these types; they know no wire format and no I/O. Text from outside becomes one
 //! of them once, at the door, so that inside there are no strings with rules attached.
 
+mod address;
 mod id;
 mod publishable_key;
 mod session;
 mod texts;
 mod timestamp;
 
+pub use self::address::{is_of_this_machine, is_safe_address};
 pub use self::id::{
     InstanceId, InstanceName, InvalidId, Issuer, KeyId, MessageId, OrganizationId,
     OrganizationSlug, SessionId, UserId, is_clerk_id,

@@ -7,6 +7,7 @@
 //!
 //! [Clerk]: https://clerk.com
 
+pub mod backoff;
 pub mod explain;
 pub mod identity;
 pub mod reason;

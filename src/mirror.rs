@@ -12,8 +12,10 @@ mod effect;
 mod entities;
 mod event;
 mod inbox;
+mod listing;
 mod membership;
 pub mod ordering;
+mod sightings;
 mod store;
 
 pub use self::change::{Change, ChangeEvent, FeedPage, Position, Revocation, RevocationCause};
@@ -30,9 +32,11 @@ pub use self::event::{Concern, EventReader, UnreadableEvent};
 pub use self::inbox::{
     ClaimId, Claimed, Failed, InboxEntry, InboxFilter, InboxState, Next, Received,
 };
+pub use self::listing::{ListPage, Listing, PageStart, WholeEntity};
 pub use self::membership::{Membership, OrganizationRecord, Standing};
 pub use self::ordering::{Content, Head, Incoming, Origin, Write};
+pub use self::sightings::{Looked, Sighting, Sightings};
 pub use self::store::{
-    Checkpoint, Coordination, Feed, Heard, Inbox, KnownMembership, Lease, Listener, Mirror,
-    Retention, Seen, Store, StoreError, StoreStats, Storing, Upkeep, UserKey, Versioned,
+    Checkpoint, Coordination, Feed, Heard, Inbox, KnownMembership, Lease, Listener, MembershipKey,
+    Mirror, Retention, Seen, Store, StoreError, StoreStats, Storing, Upkeep, UserKey, Versioned,
 };

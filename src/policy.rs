@@ -19,7 +19,8 @@ pub use self::problem::{PolicyProblem, PolicyProblems};
 pub use self::route::{Access, Browser, OnCannotTell, OrganizationFrom, Route, RouteFreshness};
 use self::router::Router;
 pub use self::target::{
-    Ambiguities, Ambiguity, AmbiguousHost, AmbiguousPath, Host, Path, Reading, Segments,
+    Ambiguities, Ambiguity, AmbiguousHost, AmbiguousPath, Host, MAX_HOST_BYTES, MAX_PATH_BYTES,
+    Path, Reading, Segments,
 };
 
 use url::Url;

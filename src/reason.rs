@@ -113,6 +113,12 @@ reasons! {
     OrganizationNotFound = "ORGANIZATION_NOT_FOUND", "Clerk has no such organization";
     /// The mirror has no such user.
     UserNotFound = "USER_NOT_FOUND", "the mirror has no such user";
+    /// What a watch would go on behind is not kept, or is of another database.
+    ResumeTokenExpired = "RESUME_TOKEN_EXPIRED", "what follows the resume token is no longer kept; begin anew, without a token";
+    /// A watch's messages were not taken.
+    WatchTooSlow = "WATCH_TOO_SLOW", "the watch's messages were not taken for too long; go on behind the last one";
+    /// The replica ends.
+    Draining = "DRAINING", "this replica ends; go on at another";
     /// Cannot tell: Clerk cannot be asked.
     ClerkUnavailable = "CLERK_UNAVAILABLE", "Clerk's API cannot be asked, and nothing that is known is fresh enough; retry";
     /// Cannot tell: a rate limit of Clerk's API is reached.

@@ -6,6 +6,7 @@ mod database;
 mod inboxes;
 mod instances;
 mod metrics;
+mod mirror;
 mod policies;
 mod revocations;
 
@@ -25,8 +26,10 @@ use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
+pub(crate) use self::instances::backend_api;
 use self::{
-    inboxes::InboxSet, instances::InstanceSet, policies::Policies, revocations::RevocationSet,
+    inboxes::InboxSet, instances::InstanceSet, metrics::Sources, mirror::MirrorKeepers,
+    policies::Policies, revocations::RevocationSet,
 };
 use crate::{
     authz::{Checker, Instances, MembershipSettings, SessionLookups, TokenCache, Verifier},
@@ -40,7 +43,7 @@ use crate::{
     mirror::StoreError,
     settings::{Problems, Settings},
     store::SqlStore,
-    sync::{Ear, UserSync},
+    sync::{Ear, UserSync, WatchLimits, Watches},
     telemetry::metrics::Exporter,
 };
 
@@ -53,12 +56,15 @@ pub const MAX_CALLS: usize = 8_192;
 pub struct Limits {
     /// [`MAX_CALLS`].
     pub max_calls: usize,
+    /// Of watches, which are no calls that end.
+    pub watches: WatchLimits,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             max_calls: MAX_CALLS,
+            watches: WatchLimits::default(),
         }
     }
 }
@@ -246,6 +252,12 @@ pub async fn start_under(
             tasks.clone(),
         ));
     }
+    let keepers = store
+        .as_ref()
+        .map(|store| MirrorKeepers::new(settings, store, &clock));
+    if let Some(keepers) = &keepers {
+        set = set.with_listings(Arc::clone(&keepers.listings));
+    }
     if let Some((store, ear)) = store.as_ref().zip(ear.as_ref()) {
         set = set.with_revocations(RevocationSet::new(
             Arc::new(store.clone()),
@@ -296,6 +308,9 @@ pub async fn start_under(
     if let Some(inboxes) = &inboxes {
         tasks.spawn(Arc::clone(inboxes).keep_up(stop.clone()));
     }
+    if let Some(keepers) = &keepers {
+        keepers.start(&stop, &tasks);
+    }
     let refused_reloads = Arc::new(AtomicU64::new(0));
     if let Some(file) = settings.instances_file.clone() {
         let refused = Arc::clone(&refused_reloads);
@@ -312,19 +327,36 @@ pub async fn start_under(
         tasks.spawn(Arc::clone(policies).reload_on_change(stop.clone()));
     }
     let users = store.clone().map(|store| UserSync::new(Arc::new(store)));
-    let door = AuthzDoor::new(Arc::clone(&checker), users, Arc::clone(&clock));
+    let watches = store.clone().zip(ear.clone()).map(|(store, ear)| {
+        Arc::new(Watches::new(
+            Arc::new(store),
+            ear,
+            limits.watches,
+            Arc::clone(&clock),
+            draining.clone(),
+            tasks.clone(),
+        ))
+    });
+    let door = AuthzDoor::new(
+        Arc::clone(&checker),
+        users,
+        watches.clone(),
+        Arc::clone(&clock),
+    );
     let ext_authz = policies.as_ref().map(|policies| {
         let gatekeeper = Arc::clone(policies.gatekeeper());
         ExtAuthzDoor::new(gatekeeper, Arc::clone(&clock), door.calls())
     });
-    let exporter = Exporter::new(metrics::source(
+    let exporter = Exporter::new(metrics::source(Sources {
         checker,
-        door.calls(),
-        inboxes.clone(),
-        ear.clone(),
-        policies.clone(),
+        calls: door.calls(),
+        inboxes: inboxes.clone(),
+        keepers: keepers.clone(),
+        ear: ear.clone(),
+        watches,
+        policies: policies.clone(),
         clock,
-    ));
+    }));
     let doors = vec![
         tokio::spawn({
             let (health, draining) = (Arc::clone(&health), draining.clone());
@@ -343,8 +375,9 @@ pub async fn start_under(
             let render: http::RenderMetrics = Arc::new(move || exporter.render());
             async move {
                 let stop = draining.cancelled_owned();
-                if let Err(error) = http::serve(http_listener, health, render, inboxes, stop).await
-                {
+                let nightly = keepers.map(|keepers| keepers.nightly);
+                let mirror = http::MirrorParts { inboxes, nightly };
+                if let Err(error) = http::serve(http_listener, health, render, mirror, stop).await {
                     error!(%error, "the HTTP door ended");
                 }
             }

@@ -193,6 +193,8 @@ pub struct Settings {
     pub shadow_policy: Option<PathBuf>,
     /// How long the ids of webhook messages are known, and tombstones.
     pub inbox_retention: Duration,
+    /// When the mirror is reconciled each day, in minutes after midnight UTC; `None` for never.
+    pub reconcile_at_minutes: Option<u32>,
     /// How long what was revoked is remembered.
     pub revocation_memory: Duration,
     /// How keys are kept fresh.
@@ -329,6 +331,7 @@ impl Settings {
                 86_400..=31_622_400,
                 &mut problems,
             ),
+            reconcile_at_minutes: raw.time_of_day("CLERK_AUTHZ_RECONCILE_AT", &mut problems),
             revocation_memory: raw.duration(
                 "CLERK_AUTHZ_REVOCATION_MEMORY",
                 60..=604_800,

@@ -17,22 +17,28 @@ mod feed;
 mod heads;
 mod inbox;
 mod key_snapshots;
+mod line;
 mod locks;
 mod memberships;
 mod migrations;
 mod postgres;
+mod readers;
+mod sightings;
 mod sqlite;
 mod traits;
 mod upkeep;
 
-use std::{fmt, path::Path, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use sqlx::PgPool;
 use tokio::{sync::broadcast, time::timeout};
 
 use self::{
     connection::{Session, SqliteTransaction},
+    contents::UserById,
     errors::translated,
+    inbox::Receive,
+    line::Line,
 };
 use crate::{
     identity::InstanceName,
@@ -50,8 +56,16 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct SqlStore {
     engine: Engine,
+    lines: Arc<Lines>,
     /// What this process has committed.
     committed: broadcast::Sender<(InstanceName, Position)>,
+}
+
+/// Who waits for what.
+#[derive(Default)]
+struct Lines {
+    receiving: Line<Receive>,
+    users: Line<UserById>,
 }
 
 #[derive(Clone)]
@@ -83,6 +97,7 @@ impl SqlStore {
     fn new(engine: Engine) -> Self {
         Self {
             engine,
+            lines: Arc::default(),
             committed: broadcast::Sender::new(HEARD_BACKLOG),
         }
     }
@@ -107,9 +122,12 @@ impl SqlStore {
     async fn reading(&self) -> Result<Session, StoreError> {
         match &self.engine {
             Engine::Sqlite(pools) => pools.readers.acquire().await.map(Session::SqliteReading),
-            Engine::Postgres(pool) => pool.acquire().await.map(Session::PostgresReading),
+            Engine::Postgres(pool) => pool
+                .acquire()
+                .await
+                .map(Session::PostgresReading)
+                .map_err(translated),
         }
-        .map_err(translated)
     }
 
     /// A transaction. On SQLite it has the right to write from its start, so that it never has to

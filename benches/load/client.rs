@@ -17,10 +17,11 @@ use tokio::net::TcpStream;
 pub(crate) const VERIFY: &str = "/clerkauthz.v1.AuthzService/VerifySession";
 pub(crate) const BATCH: &str = "/clerkauthz.v1.AuthzService/BatchVerifySession";
 pub(crate) const CHECK: &str = "/clerkauthz.v1.AuthzService/CheckOrgPermission";
+pub(crate) const GET_USER: &str = "/clerkauthz.v1.AuthzService/GetUser";
 pub(crate) const BATCH_CHECK: &str = "/clerkauthz.v1.AuthzService/BatchCheckOrgPermission";
 
 /// Calls of one h2load round.
-const CALLS: &str = "60000";
+const CALLS: usize = 60_000;
 
 pub(crate) fn framed(message: &impl Message) -> Bytes {
     let encoded = message.encode_to_vec();
@@ -117,10 +118,14 @@ impl Client {
 
 /// Calls per second by h2load.
 pub(crate) fn h2load(addr: SocketAddr, path: &str, body: &Path) -> f64 {
+    h2load_calls(CALLS, addr, path, body)
+}
+
+/// As [`h2load`], with so many calls.
+pub(crate) fn h2load_calls(calls: usize, addr: SocketAddr, path: &str, body: &Path) -> f64 {
     let output = Command::new("taskset")
-        .args([
-            "-c", "1", "h2load", "-n", CALLS, "-c", "4", "-m", "50", "-t", "1", "-d",
-        ])
+        .args(["-c", "1", "h2load", "-n", &calls.to_string()])
+        .args(["-c", "4", "-m", "50", "-t", "1", "-d"])
         .arg(body)
         .args(["-H", "content-type: application/grpc", "-H", "te: trailers"])
         .arg(format!("http://{addr}{path}"))

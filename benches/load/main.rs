@@ -7,11 +7,23 @@
 mod checks;
 mod client;
 mod empty;
+mod mirror;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the tests' own; they use more of it"
+)]
+#[path = "../../tests/it/support/postgres.rs"]
+mod postgres;
 mod process;
 mod table;
 mod verification;
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use clerk_authz::{
     emulator::{Emulator, Instance, TokenSpec, World},
@@ -27,6 +39,9 @@ use self::{
 /// The binary's: the empty call is to differ in nothing else.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How long PostgreSQL may take to start.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Interleaved rounds, of which the median counts.
 const ROUNDS: usize = 7;
@@ -120,10 +135,16 @@ impl Bench {
     }
 
     fn serve(&self) -> Server {
+        self.serve_with(&[])
+    }
+
+    /// With these variables on top.
+    fn serve_with(&self, more: &[(&str, &str)]) -> Server {
         let environment: Vec<(&str, &str)> = self
             .environment
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
+            .chain(more.iter().copied())
             .collect();
         Server::start(&self.binary, &["serve"], &environment, self.addr)
     }
@@ -143,12 +164,17 @@ async fn measure() {
     let clerk = clerk.expect("an offline Clerk");
     let bench = Bench::prepare(Arc::clone(&clerk.instances()[0])).await;
 
-    say("start");
-    let start = verification::start(&bench).await;
-    let service = bench.serve();
-    service.accepts().await;
-    let mut rows = verification::measure(&bench, &service, start).await;
-    rows.extend(checks::measure(&bench, &service).await);
+    let mut rows = Vec::new();
+    // `LOAD_ONLY=mirror` leaves the others out.
+    if std::env::var("LOAD_ONLY").is_err() {
+        say("start");
+        let start = verification::start(&bench).await;
+        let service = bench.serve();
+        service.accepts().await;
+        rows.extend(verification::measure(&bench, &service, start).await);
+        rows.extend(checks::measure(&bench, &service).await);
+    }
+    rows.extend(mirror::measure(&bench).await);
     table::print(&rows);
     clerk.stop().await;
 }

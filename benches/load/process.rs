@@ -69,7 +69,7 @@ impl Server {
     }
 
     /// CPU time of all its threads.
-    fn cpu(&self) -> Duration {
+    pub(crate) fn cpu(&self) -> Duration {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).expect("Linux");
         let nanoseconds = tasks
             .filter_map(|task| {

@@ -88,6 +88,11 @@ export class Authz {
     return answer;
   }
 
+  // Messages about users, without end and without a deadline; see watch.mjs.
+  watch(resumeToken) {
+    return this.#client.watchUsers({ resumeToken });
+  }
+
   #call(rpcName, request) {
     const deadline = new Date(Date.now() + DEADLINE_MS);
     return new Promise((resolve, reject) => {
@@ -107,7 +112,7 @@ export class Authz {
 }
 
 // The reason of ErrorInfo and the delay of RetryInfo, in whole seconds.
-function detailsOf(error) {
+export function detailsOf(error) {
   const found = { reason: '', retryAfterSeconds: 1 };
   for (const bytes of error.metadata?.get('grpc-status-details-bin') ?? []) {
     for (const { type_url: url, value } of rpc.lookupType('google.rpc.Status').decode(bytes).details) {

@@ -103,6 +103,10 @@ class Authz:
     def ask(self, request: pb.VerifySessionRequest) -> pb.VerifySessionResponse:
         return self.call(self._stub.VerifySession, request)
 
+    def watch(self, resume_token: str):
+        """Messages about users, without end and without a deadline; see watch.py."""
+        return self._stub.WatchUsers(pb.WatchUsersRequest(resume_token=resume_token))
+
     def call(self, rpc, request):
         try:
             return rpc(request, timeout=DEADLINE_SECONDS)

@@ -18,8 +18,6 @@ use crate::{
     mirror::{DirectoryError, RequestOutcome},
 };
 
-/// The largest answer in bytes; reading stops there. 500 roles with all their permissions fit.
-const MAX_ANSWER_BYTES: usize = 1 << 20;
 /// The largest answer in bytes that says what is wrong.
 const MAX_ERRORS_BYTES: usize = 64 << 10;
 /// When it is worth asking again after a fault that does not say.
@@ -112,9 +110,10 @@ impl Fault {
 }
 
 /// Reads what was asked for; `None` when Clerk says that there is no such thing. That has to be
-/// Clerk's own word: a proxy's 404 is a fault.
+/// Clerk's own word: a proxy's 404 is a fault. Reading stops at `max_bytes`.
 pub(super) async fn read<T: DeserializeOwned>(
     mut response: Response,
+    max_bytes: usize,
     now: Timestamp,
 ) -> Result<Option<T>, Fault> {
     let status = response.status().as_u16();
@@ -123,7 +122,7 @@ pub(super) async fn read<T: DeserializeOwned>(
         .get(RETRY_AFTER)
         .and_then(|value| retry::retry_after(value.to_str().ok()?, now));
     match status {
-        200 => found(&mut response).await.map(Some),
+        200 => found(&mut response, max_bytes).await.map(Some),
         429 => Err(Fault::RateLimited {
             retry_after: retry_after.unwrap_or(retry::PAUSE),
         }),
@@ -139,7 +138,7 @@ pub(super) async fn read<T: DeserializeOwned>(
     }
 }
 
-async fn found<T: DeserializeOwned>(response: &mut Response) -> Result<T, Fault> {
+async fn found<T: DeserializeOwned>(response: &mut Response, max_bytes: usize) -> Result<T, Fault> {
     let failed = |cause: &str| Fault::Failed {
         cause: cause.to_owned(),
         retry_after: None,
@@ -147,11 +146,11 @@ async fn found<T: DeserializeOwned>(response: &mut Response) -> Result<T, Fault>
     if !transport::is_json(response) {
         return Err(failed("answered with another content type than JSON"));
     }
-    let body = transport::body(response, MAX_ANSWER_BYTES)
+    let body = transport::body(response, max_bytes)
         .await
         .map_err(|error| match error {
             BodyError::TooLarge => {
-                Fault::Unusable(format!("answered with more than {MAX_ANSWER_BYTES} bytes"))
+                Fault::Unusable(format!("answered with more than {max_bytes} bytes"))
             }
             BodyError::Broken(error) => Fault::of_request(error),
         })?;

@@ -52,8 +52,8 @@ pub struct ApiOptions {
 /// are shared by all clones.
 #[derive(Clone)]
 pub struct BackendApi {
-    sender: Arc<Sender>,
-    share: Share,
+    pub(super) sender: Arc<Sender>,
+    pub(super) share: Share,
     questions: Arc<Questions>,
 }
 
@@ -308,7 +308,7 @@ async fn find_session(
     Ok(Answered { value, as_of })
 }
 
-async fn find_user(
+pub(super) async fn find_user(
     sender: &Sender,
     share: Share,
     user: &UserId,
@@ -373,6 +373,6 @@ async fn find_memberships_of(
     Err(Fault::Unusable(cause).into_error(REFUSED_PAUSE))
 }
 
-fn unusable(unreadable: Unreadable) -> DirectoryError {
+pub(super) fn unusable(unreadable: Unreadable) -> DirectoryError {
     Fault::from(unreadable).into_error(REFUSED_PAUSE)
 }

@@ -87,6 +87,18 @@ struct Landing<K: Hash + Eq, T> {
     ended: CancellationToken,
 }
 
+/// A question that nobody else asks at the same time, as long as there is patience.
+pub(super) async fn alone<T>(
+    patience: Duration,
+    ask: impl AsyncFnOnce(Arc<Errand>) -> Answer<T>,
+) -> Answer<T> {
+    let deadline = Instant::now() + patience.min(LONGEST_PATIENCE);
+    let errand = Arc::new(Errand::until(deadline));
+    timeout_at(deadline, ask(Arc::clone(&errand)))
+        .await
+        .unwrap_or_else(|_| Err(errand.silence(patience)))
+}
+
 /// A place in a flight.
 struct Seat<T: Clone> {
     answer: Shared<Boxed<T>>,
@@ -125,13 +137,9 @@ where
         if seat.joined {
             self.joined.fetch_add(1, Ordering::Relaxed);
         }
-        timeout_at(deadline, seat.answer).await.unwrap_or_else(|_| {
-            let last = seat.errand.lock().last.clone();
-            Err(last.unwrap_or_else(|| DirectoryError::Unavailable {
-                cause: format!("no answer within {:?}", ask.patience),
-                retry_after: RETRY_AFTER_SILENCE,
-            }))
-        })
+        timeout_at(deadline, seat.answer)
+            .await
+            .unwrap_or_else(|_| Err(seat.errand.silence(ask.patience)))
     }
 
     /// Questions that another's flight answered.
@@ -160,11 +168,7 @@ where
         let before = line.map(|line| line.under_way.ended.clone());
         let number = inner.next_number;
         inner.next_number += 1;
-        let errand = Arc::new(Errand(Mutex::new(ErrandInner {
-            sent: false,
-            deadline,
-            last: None,
-        })));
+        let errand = Arc::new(Errand::until(deadline));
         let ended = CancellationToken::new();
         let landing = Landing {
             lines: Arc::clone(&self.lines),
@@ -225,6 +229,23 @@ impl<T: Clone> Flight<T> {
 }
 
 impl Errand {
+    fn until(deadline: Instant) -> Self {
+        Self(Mutex::new(ErrandInner {
+            sent: false,
+            deadline,
+            last: None,
+        }))
+    }
+
+    /// What is said when no answer came in time.
+    fn silence(&self, patience: Duration) -> DirectoryError {
+        let last = self.lock().last.clone();
+        last.unwrap_or_else(|| DirectoryError::Unavailable {
+            cause: format!("no answer within {patience:?}"),
+            retry_after: RETRY_AFTER_SILENCE,
+        })
+    }
+
     /// The question leaves now: who asks from now on may want a later answer.
     pub(super) fn sent(&self) {
         self.lock().sent = true;

@@ -36,16 +36,24 @@ pub(super) enum Endpoint {
     Session,
     User,
     UserMemberships,
+    Users,
+    UsersCount,
+    Organizations,
+    Memberships,
 }
 
 impl Endpoint {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::OrganizationMemberships,
         Self::Organization,
         Self::OrganizationRoles,
         Self::Session,
         Self::User,
         Self::UserMemberships,
+        Self::Users,
+        Self::UsersCount,
+        Self::Organizations,
+        Self::Memberships,
     ];
 
     /// Its name in metrics.
@@ -57,6 +65,41 @@ impl Endpoint {
             Self::Session => "session",
             Self::User => "user",
             Self::UserMemberships => "user_memberships",
+            Self::Users => "users",
+            Self::UsersCount => "users_count",
+            Self::Organizations => "organizations",
+            Self::Memberships => "memberships",
+        }
+    }
+
+    /// The largest answer in bytes; reading stops there. Lists hold whole objects, 500 on a page.
+    pub(super) const fn max_answer_bytes(self) -> usize {
+        match self {
+            Self::OrganizationMemberships
+            | Self::Organization
+            | Self::OrganizationRoles
+            | Self::Session
+            | Self::User
+            | Self::UsersCount => 1 << 20,
+            Self::UserMemberships | Self::Users | Self::Organizations | Self::Memberships => {
+                16 << 20
+            }
+        }
+    }
+
+    /// How long a request may take at least, whatever the setting says: nobody waits for a page of
+    /// a long list, and it takes longer than a question for one thing.
+    pub(super) const fn least_timeout(self) -> Duration {
+        match self {
+            Self::OrganizationMemberships
+            | Self::Organization
+            | Self::OrganizationRoles
+            | Self::Session
+            | Self::User
+            | Self::UserMemberships => Duration::ZERO,
+            Self::Users | Self::UsersCount | Self::Organizations | Self::Memberships => {
+                Duration::from_secs(30)
+            }
         }
     }
 }

@@ -2,24 +2,20 @@
 
 use std::time::Duration;
 
-use crate::identity::Timestamp;
+use crate::{backoff::Backoff, identity::Timestamp};
 
 /// How often one request is sent at most.
 pub(super) const MAX_ATTEMPTS: u32 = 3;
-/// The wait before the first repetition; it doubles with each further one.
-const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+/// From a request that failed to its repetition.
+pub(super) const BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(100),
+    longest: Duration::from_secs(10),
+};
 /// The longest wait that Clerk may ask for; what it asks beyond is looked at again after this, so
 /// that one absurd header does not silence us for a day.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The pause after a 429 that does not say how long.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
-
-/// The wait after `attempts` that failed. `chance` is from 0 to 1: at least half of the wait is
-/// kept, the rest is left to it, so that those who failed together do not come back together.
-pub(super) fn backoff(attempts: u32, chance: f64) -> Duration {
-    let doubled = FIRST_BACKOFF.saturating_mul(1 << attempts.saturating_sub(1).min(10));
-    doubled.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
-}
 
 /// `Retry-After`: seconds, or a date (RFC 9110, section 10.2.3). At most [`LONGEST_PAUSE`].
 pub(super) fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
@@ -57,13 +53,5 @@ mod tests {
             let expected = seconds.map(Duration::from_secs);
             assert_eq!(retry_after(value, now), expected, "{value:?}");
         }
-    }
-
-    #[test]
-    fn waits_double_and_half_of_each_is_left_to_chance() {
-        let millis = |attempts, chance| backoff(attempts, chance).as_millis();
-        assert_eq!((millis(1, 0.0), millis(1, 1.0)), (50, 100));
-        assert_eq!((millis(2, 0.0), millis(2, 1.0)), (100, 200));
-        assert!(backoff(u32::MAX, 1.0) < Duration::from_secs(120));
     }
 }

@@ -28,7 +28,8 @@ use super::{
     transport::{self, InsecureUrl, Manner},
 };
 use crate::{
-    identity::InstanceName,
+    backoff,
+    identity::{InstanceName, Timestamp},
     keys::Clock,
     mirror::{Answered, Credentials, DirectoryError, DirectoryStats, RequestOutcome},
 };
@@ -47,6 +48,8 @@ pub(super) struct Sender {
     instance: InstanceName,
     client: Client,
     base: Url,
+    /// Of one request.
+    timeout: Duration,
     clock: Clock,
     gate: Mutex<Gate>,
     slots: Semaphore,
@@ -68,6 +71,7 @@ impl Sender {
             instance: options.instance,
             client,
             base: options.url,
+            timeout: options.timeout,
             clock,
             gate: Mutex::new(Gate::new(options.budget, Instant::now())),
             slots: Semaphore::new(MAX_AT_ONCE),
@@ -115,7 +119,7 @@ impl Sender {
             };
             let as_of = (self.clock)();
             errand.sent();
-            let answer = self.send(url.clone()).await;
+            let answer = self.send(endpoint, url.clone()).await;
             let is_found =
                 |answer: &Option<T>| answer.as_ref().is_some_and(|found| !found.is_nothing());
             ticket.end(answer.as_ref().map(is_found));
@@ -128,8 +132,9 @@ impl Sender {
             }
             // After a 429 the gate knows how long to wait.
             if let Fault::Failed { retry_after, .. } = &fault {
-                let wait =
-                    retry::backoff(attempt, fastrand::f64()).max(retry_after.unwrap_or_default());
+                let wait = retry::BACKOFF
+                    .after(attempt, backoff::chance())
+                    .max(retry_after.unwrap_or_default());
                 if Instant::now() + wait >= errand.deadline() {
                     return Err(fault.into_error(REFUSED_PAUSE));
                 }
@@ -143,14 +148,20 @@ impl Sender {
         unreachable!("the last attempt returns")
     }
 
-    async fn send<T: Asked>(&self, url: Url) -> Result<Option<T>, Fault> {
+    async fn send<T: Asked>(&self, endpoint: Endpoint, url: Url) -> Result<Option<T>, Fault> {
         let response = self
             .client
             .get(url)
+            .timeout(self.timeout.max(endpoint.least_timeout()))
             .send()
             .await
             .map_err(Fault::of_request)?;
-        answer::read(response, (self.clock)()).await
+        answer::read(response, endpoint.max_answer_bytes(), (self.clock)()).await
+    }
+
+    /// By the clock that answers are dated with.
+    pub(super) fn now(&self) -> Timestamp {
+        (self.clock)()
     }
 
     /// Waits until a request may be sent. A wait that would end too late is not begun.

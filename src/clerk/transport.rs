@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
 use super::API_VERSION;
+use crate::identity::{is_of_this_machine, is_safe_address};
 
 /// How long the start of a connection may take, its TLS included.
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(2);
@@ -45,13 +46,7 @@ pub(super) fn client(
     secret_key: Option<&SecretString>,
     manner: &Manner,
 ) -> Result<Client, InsecureUrl> {
-    let is_loopback = match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    if url.scheme() != "https" && !(url.scheme() == "http" && is_loopback) {
+    if !is_safe_address(url) {
         return Err(InsecureUrl::PlainHttp(url.clone()));
     }
     let mut headers = HeaderMap::new();
@@ -71,7 +66,7 @@ pub(super) fn client(
         .timeout(manner.within)
         .pool_max_idle_per_host(manner.idle_connections);
     // A proxy in the environment is for the way out, not for a Clerk on this machine.
-    let builder = if is_loopback {
+    let builder = if is_of_this_machine(url) {
         builder.no_proxy()
     } else {
         builder

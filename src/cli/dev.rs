@@ -4,19 +4,26 @@ mod guide;
 #[cfg(test)]
 mod tests;
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
+use std::{
+    ffi::OsString,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
+use anyhow::Context;
 use clap::Args;
+use secrecy::ExposeSecret;
 
 use super::{SUCCESS, emulator, serve::set_up_logs, until_signal};
 use crate::{
-    emulator::SECRET_KEY_PREFIX,
+    emulator::{self as offline, SECRET_KEY_PREFIX, WebhookSettings},
     server,
     settings::{EnvironmentVariables, Settings, SettingsArgs, process_environment},
 };
 
 /// Runs the offline Clerk and the service, and prints what to try. With a CLERK_SECRET_KEY of Clerk's
-/// the service asks the real Clerk instead.
+/// the service asks the real Clerk instead. What is known of users is kept until the end, or in
+/// CLERK_AUTHZ_DATABASE_URL where that is set.
 #[derive(Args)]
 #[command(after_help = "Example: clerk-authz dev\n\
                   Exit codes: 0 stopped, 2 could not start")]
@@ -56,12 +63,19 @@ impl Dev {
                         self.settings.set(variable, value);
                     }
                 }
-                // A secret has no flag of its own.
-                let secret_key = instance.secret_key();
-                environment.insert("CLERK_SECRET_KEY".to_owned(), secret_key.into());
+                // Secrets have no flags of their own.
+                for (variable, secret) in [
+                    ("CLERK_SECRET_KEY", instance.secret_key()),
+                    (WEBHOOK_SECRET, offline::new_webhook_secret()),
+                ] {
+                    if self.settings.get(variable).is_none() {
+                        environment.insert(variable.to_owned(), secret.into());
+                    }
+                }
             }
             Some(emulator)
         };
+        let _state = state(&self.settings, &mut environment)?;
         let settings = Settings::load(&self.settings, &environment)?;
         let _guard = set_up_logs(&settings)?;
         let running = server::start(&settings, server::system_clock()).await?;
@@ -70,6 +84,7 @@ impl Dev {
             .and_then(|emulator| emulator.instances().first())
         {
             Some(instance) => {
+                tell_of_changes(instance, &settings, running.http_addr())?;
                 guide::print(instance, running.grpc_addr(), running.http_addr());
             }
             None => anstream::println!(
@@ -87,15 +102,68 @@ impl Dev {
     }
 }
 
+const DATABASE_URL: &str = "CLERK_AUTHZ_DATABASE_URL";
+const WEBHOOK_SECRET: &str = "CLERK_WEBHOOK_SIGNING_SECRET";
+
+/// Where no database is given, one in a folder that goes when it is dropped.
+fn state(
+    args: &SettingsArgs,
+    environment: &mut EnvironmentVariables,
+) -> anyhow::Result<Option<tempfile::TempDir>> {
+    let is_given = is_set(environment, DATABASE_URL)
+        || is_set(environment, "CLERK_AUTHZ_DATABASE_URL_FILE")
+        || args.get(DATABASE_URL).is_some();
+    if is_given {
+        return Ok(None);
+    }
+    let folder = tempfile::Builder::new()
+        .prefix("clerk-authz-dev-")
+        .tempdir();
+    let folder = folder.context("cannot make a folder for the database")?;
+    let address = format!(
+        "sqlite://{}",
+        folder.path().join("clerk-authz.db").display()
+    );
+    environment.insert(DATABASE_URL.to_owned(), address.into());
+    Ok(Some(folder))
+}
+
+/// The offline Clerk tells the service of every change from now on.
+fn tell_of_changes(
+    instance: &offline::Instance,
+    settings: &Settings,
+    mut http: SocketAddr,
+) -> anyhow::Result<()> {
+    let mut secrets = settings.instances.iter().flat_map(|it| &it.webhook_secrets);
+    let Some(secret) = secrets.next() else {
+        return Ok(());
+    };
+    // It listens on all addresses, and so on this one.
+    if http.ip().is_unspecified() {
+        http.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    let webhooks = WebhookSettings {
+        secret: secret.expose_secret().to_owned(),
+        ..WebhookSettings::to(format!("http://{http}/webhooks/clerk"))
+    };
+    let told = instance.set_webhooks(webhooks);
+    told.context("the offline Clerk cannot tell the service of changes")?;
+    Ok(())
+}
+
+fn is_set(environment: &EnvironmentVariables, name: &str) -> bool {
+    environment.get(name).is_some_and(|value| !value.is_empty())
+}
+
 /// Whether a secret key is given that is not the offline Clerk's own, which `dev` says to export: in
 /// that shell it starts once more as it did.
 fn is_for_the_real_clerk(args: &SettingsArgs, environment: &EnvironmentVariables) -> bool {
-    let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
     let is_emulators = |key: &OsString| {
         key.to_str()
             .is_some_and(|key| key.trim().starts_with(SECRET_KEY_PREFIX))
     };
-    set("CLERK_SECRET_KEY").is_some_and(|key| !is_emulators(key))
-        || set("CLERK_SECRET_KEY_FILE").is_some()
+    let key = environment.get("CLERK_SECRET_KEY");
+    key.is_some_and(|key| !key.is_empty() && !is_emulators(key))
+        || is_set(environment, "CLERK_SECRET_KEY_FILE")
         || args.get("CLERK_SECRET_KEY").is_some()
 }

@@ -2,16 +2,16 @@
 
 use std::time::SystemTime;
 
-use anyhow::bail;
 use clap::{Args, Subcommand, ValueEnum};
-use secrecy::ExposeSecret;
 use serde_json::json;
 
-use super::{DENIED, SUCCESS};
+use super::{
+    DENIED, SUCCESS,
+    mirror::{DatabaseArgs, parsed},
+};
 use crate::{
     identity::{InstanceName, Timestamp},
     mirror::{Inbox as _, InboxEntry, InboxFilter, InboxState},
-    settings::{DatabaseSettings, Settings, SettingsArgs, process_environment},
     store::SqlStore,
 };
 
@@ -27,12 +27,8 @@ const PAGE: u32 = 500;
 pub(super) struct Inbox {
     #[command(subcommand)]
     action: Action,
-    /// A file that holds the database's address [env: CLERK_AUTHZ_DATABASE_URL, or its _FILE]
-    #[arg(long, value_name = "FILE", global = true)]
-    database_url_file: Option<String>,
-    /// The Clerk instance whose inbox it is
-    #[arg(long, value_name = "NAME", default_value = "default", global = true)]
-    instance: String,
+    #[command(flatten)]
+    database: DatabaseArgs,
     /// Print JSON
     #[arg(long, global = true)]
     json: bool,
@@ -88,30 +84,11 @@ impl From<State> for InboxState {
 
 impl Inbox {
     pub(super) async fn run(self) -> anyhow::Result<u8> {
-        let instance: InstanceName = parsed("--instance", &self.instance)?;
-        let store = self.open().await?;
+        let instance = self.database.instance()?;
+        let store = self.database.open().await?;
         let ended = self.act(&store, &instance).await;
         store.close().await;
         ended
-    }
-
-    async fn open(&self) -> anyhow::Result<SqlStore> {
-        let mut args = SettingsArgs::default();
-        if let Some(file) = &self.database_url_file {
-            args.set("CLERK_AUTHZ_DATABASE_URL", file.clone());
-        }
-        Ok(
-            match Settings::load_database(&args, &process_environment())? {
-                DatabaseSettings::Sqlite { path } if !path.exists() => bail!(
-                    "CLERK_AUTHZ_DATABASE_URL names {}, where there is no file; is it the service's?",
-                    path.display()
-                ),
-                DatabaseSettings::Sqlite { path } => SqlStore::sqlite(&path).await?,
-                DatabaseSettings::Postgres { url } => {
-                    SqlStore::postgres(url.expose_secret()).await?
-                }
-            },
-        )
     }
 
     async fn act(&self, store: &SqlStore, instance: &InstanceName) -> anyhow::Result<u8> {
@@ -174,14 +151,6 @@ impl Inbox {
         }
         Ok(())
     }
-}
-
-fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
-    what: &str,
-    text: &str,
-) -> anyhow::Result<T> {
-    text.parse()
-        .map_err(|error| anyhow::anyhow!("{what} is {text:?}; {error}"))
 }
 
 /// One object a line.

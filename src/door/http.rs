@@ -3,7 +3,7 @@
 
 mod webhooks;
 
-use std::{future::Future, io, sync::Arc};
+use std::{collections::BTreeMap, future::Future, io, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -15,7 +15,11 @@ use axum::{
 use serde::Serialize;
 
 use super::{GuardedListener, grpc::HealthReport};
-use crate::{identity::InstanceName, sync::Inboxes};
+use crate::{
+    identity::InstanceName,
+    mirror::EntityKind,
+    sync::{Drift, Inboxes, LastRun, Nightly},
+};
 
 /// Writes the metrics as text.
 pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
@@ -27,8 +31,16 @@ const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0;
 struct Parts {
     health: Arc<HealthReport>,
     metrics: RenderMetrics,
-    /// Where there is a database.
-    inboxes: Option<Arc<Inboxes>>,
+    mirror: MirrorParts,
+}
+
+/// What there is where there is a database.
+#[derive(Clone, Default)]
+pub struct MirrorParts {
+    /// Where webhooks are taken in.
+    pub inboxes: Option<Arc<Inboxes>>,
+    /// What knows of the last reconciliations.
+    pub nightly: Option<Arc<Nightly>>,
 }
 
 /// Serves until `stop`, then finishes what is in flight.
@@ -36,9 +48,10 @@ pub async fn serve(
     listener: GuardedListener,
     health: Arc<HealthReport>,
     metrics: RenderMetrics,
-    inboxes: Option<Arc<Inboxes>>,
+    mirror: MirrorParts,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    let webhooks = webhooks::router(mirror.inboxes.clone());
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -46,9 +59,9 @@ pub async fn serve(
         .with_state(Parts {
             health,
             metrics,
-            inboxes: inboxes.clone(),
+            mirror,
         })
-        .merge(webhooks::router(inboxes));
+        .merge(webhooks);
     axum::serve(listener, router)
         .with_graceful_shutdown(stop)
         .await
@@ -69,6 +82,59 @@ struct Readiness {
     credentials_refused: Vec<String>,
     /// Whether the database answers; `null` where there is none. Tokens are verified all the same.
     database_answers: Option<bool>,
+    /// The last reconciliation of each instance that was ever reconciled, whichever replica made it.
+    reconciliations: Vec<Reconciliation>,
+}
+
+/// The last reconciliation of an instance.
+#[derive(Serialize)]
+struct Reconciliation {
+    instance: String,
+    /// `in_step`, `drift` (what was found was mended, unless `applied` is false) or `failed`.
+    outcome: &'static str,
+    /// When it ended.
+    at: String,
+    /// The last that came to its end: when it began, whether it mended, what it found. Not there
+    /// before the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_whole: Option<WholeReconciliation>,
+}
+
+#[derive(Serialize)]
+struct WholeReconciliation {
+    started_at: String,
+    applied: bool,
+    /// By kind and class of drift.
+    drift: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
+}
+
+fn reconciliations(nightly: &Nightly) -> Vec<Reconciliation> {
+    let of = |(instance, last): (InstanceName, LastRun)| {
+        let last_whole = last.ended().map(|(started_at, applied)| {
+            let found = |kind| {
+                let drifts = Drift::ALL.into_iter();
+                drifts
+                    .map(|drift| (drift.name(), last.found(kind, drift).unwrap_or(0)))
+                    .collect()
+            };
+            WholeReconciliation {
+                started_at: started_at.to_string(),
+                applied,
+                drift: EntityKind::ALL
+                    .into_iter()
+                    .map(|kind| (kind.name(), found(kind)))
+                    .collect(),
+            }
+        });
+        Some(Reconciliation {
+            instance: instance.to_string(),
+            outcome: last.outcome()?.name(),
+            at: last.at()?.to_string(),
+            last_whole,
+        })
+    };
+    let all = nightly.stats().last_runs;
+    all.into_iter().filter_map(of).collect()
 }
 
 async fn readyz(State(parts): State<Parts>) -> impl IntoResponse {
@@ -90,7 +156,12 @@ async fn readyz(State(parts): State<Parts>) -> impl IntoResponse {
             draining,
             waiting_for_keys,
             credentials_refused: names(parts.health.credentials_refused()),
-            database_answers: parts.inboxes.map(|inboxes| inboxes.store_answers()),
+            database_answers: parts.mirror.inboxes.map(|inboxes| inboxes.store_answers()),
+            reconciliations: parts
+                .mirror
+                .nightly
+                .map(|nightly| reconciliations(&nightly))
+                .unwrap_or_default(),
         }),
     )
 }

@@ -32,7 +32,7 @@ use self::{
 };
 pub use self::{
     message::{WebhookAttempt, WebhookMessage},
-    settings::{InvalidWebhooks, TimestampUnit, WebhookSettings},
+    settings::{InvalidWebhooks, TimestampUnit, WebhookSettings, new_secret},
 };
 use super::{
     Clock,

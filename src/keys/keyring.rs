@@ -22,7 +22,10 @@ use super::{
     Clock, FetchError, IgnoredBecause, InvalidKeySet, JwksSource, KeySet, Snapshot, VerifyingKey,
     schedule::{Demand, Schedule},
 };
-use crate::identity::{KeyId, Timestamp};
+use crate::{
+    backoff::chance,
+    identity::{KeyId, Timestamp},
+};
 
 /// When it is worth asking again while there are no keys and no fetch has failed yet.
 const FIRST_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -467,12 +470,6 @@ impl Refreshed {
             snapshot_failures: self.snapshot_failures.load(Ordering::Relaxed),
         }
     }
-}
-
-/// From 0 to 1; not a secret, only different from one replica to the next.
-fn chance() -> f64 {
-    use std::hash::{BuildHasher, RandomState};
-    f64::from(RandomState::new().hash_one(0) as u32) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]

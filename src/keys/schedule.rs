@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::identity::Timestamp;
+use crate::{backoff::Backoff, identity::Timestamp};
 
 /// How a keyring is refreshed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,8 +76,12 @@ impl Schedule {
         let wait = match self.failures_in_a_row {
             0 => settings.refresh,
             failures => {
-                let doubled = FIRST_BACKOFF.saturating_mul(1 << (failures - 1).min(20));
-                doubled.min(settings.refresh)
+                let backoff = Backoff {
+                    first: FIRST_BACKOFF,
+                    longest: settings.refresh,
+                };
+                // The jitter stands for chance here.
+                backoff.after(failures, 0.0)
             }
         };
         let wait = wait.mul_f64(1.0 - (chance * settings.jitter).clamp(0.0, 1.0));

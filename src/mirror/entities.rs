@@ -295,6 +295,20 @@ pub enum EntityKind {
     Membership,
 }
 
+impl EntityKind {
+    /// All of them, those that others name before those that name them.
+    pub const ALL: [Self; 3] = [Self::User, Self::Organization, Self::Membership];
+
+    /// Its name in reports and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Organization => "organization",
+            Self::Membership => "membership",
+        }
+    }
+}
+
 impl Entity {
     /// Its kind.
     pub const fn kind(&self) -> EntityKind {

@@ -4,7 +4,8 @@ use thiserror::Error;
 
 use super::{
     Applied, ClaimId, Claimed, Effect, Entity, EntityKind, Failed, FeedPage, Head, InboxEntry,
-    InboxFilter, InboxState, MirroredMembership, MirroredOrganization, Position, Received, User,
+    InboxFilter, InboxState, MirroredMembership, MirroredOrganization, Position, Received,
+    Sightings, User,
 };
 use crate::identity::{
     InstanceName, MessageId, OrganizationId, OrganizationSlug, Timestamp, UserId,
@@ -71,9 +72,9 @@ pub enum StoreError {
 }
 
 /// Our copy of Clerk's world. Everything is kept by instance; times come from the caller.
-pub trait Store: Mirror + Feed + Inbox + Coordination + Upkeep {}
+pub trait Store: Mirror + Feed + Inbox + Coordination + Sightings + Upkeep {}
 
-impl<T: Mirror + Feed + Inbox + Coordination + Upkeep> Store for T {}
+impl<T: Mirror + Feed + Inbox + Coordination + Sightings + Upkeep> Store for T {}
 
 /// What is known of users, organizations and memberships.
 pub trait Mirror: fmt::Debug + Send + Sync + 'static {
@@ -87,12 +88,37 @@ pub trait Mirror: fmt::Debug + Send + Sync + 'static {
         now: Timestamp,
     ) -> Storing<'a, Applied>;
 
+    /// Writes several effects in one transaction, as if one after the other: all of them, or none.
+    /// One at fault fails all: then they are tried one by one. The limit of [`MAX_FACTS`](super::MAX_FACTS) is for all of them.
+    fn apply_all<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        effects: &'a [Effect],
+        now: Timestamp,
+    ) -> Storing<'a, Vec<Applied>>;
+
     /// A user that is there.
     fn user<'a>(
         &'a self,
         instance: &'a InstanceName,
         key: UserKey<'a>,
     ) -> Storing<'a, Option<Seen<User>>>;
+
+    /// The users that are there, by id, those behind `after` and at most `limit`: page by page all of
+    /// them in flat memory.
+    fn users_after<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        after: Option<&'a UserId>,
+        limit: u32,
+    ) -> Storing<'a, Vec<Seen<User>>>;
+
+    /// Those of these users that are there, in any order.
+    fn users<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        ids: &'a [UserId],
+    ) -> Storing<'a, Vec<Seen<User>>>;
 
     /// What is known of one user in one organization.
     fn membership<'a>(
@@ -109,6 +135,22 @@ pub trait Mirror: fmt::Debug + Send + Sync + 'static {
         user: &'a UserId,
         after: Option<&'a OrganizationId>,
         limit: u32,
+    ) -> Storing<'a, Vec<Seen<MirroredMembership>>>;
+
+    /// The memberships that are there, by organization and user, those behind `after` and at most
+    /// `limit`.
+    fn memberships_after<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        after: Option<&'a MembershipKey>,
+        limit: u32,
+    ) -> Storing<'a, Vec<Seen<MirroredMembership>>>;
+
+    /// Those of these memberships that are there, in any order.
+    fn memberships<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        keys: &'a [MembershipKey],
     ) -> Storing<'a, Vec<Seen<MirroredMembership>>>;
 
     /// An organization that is there.
@@ -152,6 +194,9 @@ pub trait Mirror: fmt::Debug + Send + Sync + 'static {
         limit: u32,
     ) -> Storing<'a, Vec<Entity>>;
 }
+
+/// What identifies a membership.
+pub type MembershipKey = (OrganizationId, UserId);
 
 /// How a user is found. Of several, since an event may come late, the newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,7 +298,8 @@ pub enum Heard {
 
 /// Messages that were accepted and wait for their effect.
 pub trait Inbox: Send + Sync + 'static {
-    /// Keeps a message; durable when this returns. `false` when its id is known already.
+    /// Keeps a message; durable when this returns. `false` when its id is known already. Messages
+    /// that come at the same time may be kept in one transaction; each has an outcome of its own.
     fn receive<'a>(
         &'a self,
         instance: &'a InstanceName,

@@ -18,7 +18,9 @@ use crate::{
     authz::{Instance, InstanceSerial, Instances, Verifier},
     clerk::{ApiOptions, BackendApi, HttpJwksSource},
     keys::{Clock, JwksSource, Keyring, RefreshSettings, Snapshot, SnapshotStore, VerifyingKey},
+    mirror::Listing,
     settings::{self, InstanceSettings, KeySource, KeysSettings, Problem, Problems, Settings},
+    sync::Listings,
 };
 
 /// How often the instances' file, and the secret keys' files that it names, are read. A thousand
@@ -38,6 +40,9 @@ pub(super) struct InstanceSet {
     members: Vec<Member>,
     /// Where messages are taken in, where there is a database.
     inboxes: Option<InboxSet>,
+    /// Told which instances there are and how Clerk is asked for them in the background, where there
+    /// is a database.
+    listings: Option<Arc<Listings>>,
     /// What is known beside what tokens say, where there is a database.
     revocations: Option<RevocationSet>,
     /// In place of every instance's own source.
@@ -47,6 +52,8 @@ pub(super) struct InstanceSet {
 struct Member {
     settings: InstanceSettings,
     instance: Arc<Instance>,
+    /// In the background's share of the budget.
+    listing: Option<Arc<dyn Listing>>,
     /// Ends its keyring.
     stop: CancellationToken,
 }
@@ -68,6 +75,7 @@ impl InstanceSet {
             tasks,
             members: Vec::new(),
             inboxes: None,
+            listings: None,
             revocations: None,
             source: None,
         }
@@ -83,6 +91,12 @@ impl InstanceSet {
     /// Takes in and applies every instance's messages.
     pub(super) fn with_inboxes(mut self, inboxes: InboxSet) -> Self {
         self.inboxes = Some(inboxes);
+        self
+    }
+
+    /// Says which instances there are whenever that changes.
+    pub(super) fn with_listings(mut self, listings: Arc<Listings>) -> Self {
+        self.listings = Some(listings);
         self
     }
 
@@ -152,6 +166,13 @@ impl InstanceSet {
         if let (Some(inboxes), Some(prepared)) = (&mut self.inboxes, inboxes) {
             inboxes.put(prepared);
         }
+        if let Some(listings) = &self.listings {
+            let all = members.iter();
+            listings.set(
+                all.map(|member| (member.instance.name.clone(), member.listing.clone()))
+                    .collect(),
+            );
+        }
         if let Some(revocations) = &mut self.revocations {
             revocations.keep(wanted);
         }
@@ -173,21 +194,26 @@ impl InstanceSet {
                 self.stop.child_token(),
             ),
         };
-        let (serial, directory, user_directory) = match with_same(InstanceSettings::same_api) {
-            Some(Member { instance, .. }) => (
-                instance.serial,
-                instance.directory.clone(),
-                instance.user_directory.clone(),
-            ),
-            None => {
-                let api = self.api(settings)?;
-                (
-                    InstanceSerial::next(),
-                    api.clone().map(|api| api as _),
-                    api.map(|api| api as _),
-                )
-            }
-        };
+        let (serial, directory, user_directory, listing) =
+            match with_same(InstanceSettings::same_api) {
+                Some(Member {
+                    instance, listing, ..
+                }) => (
+                    instance.serial,
+                    instance.directory.clone(),
+                    instance.user_directory.clone(),
+                    listing.clone(),
+                ),
+                None => {
+                    let api = backend_api(settings, self.api_timeout, Arc::clone(&self.clock))?;
+                    (
+                        InstanceSerial::next(),
+                        api.clone().map(|api| api as _),
+                        api.clone().map(|api| api as _),
+                        api.map(|api| Arc::new(api.in_background()) as _),
+                    )
+                }
+            };
         let instance = Instance {
             serial,
             name: settings.name.clone(),
@@ -207,28 +233,9 @@ impl InstanceSet {
         Ok(Member {
             settings: settings.clone(),
             instance: Arc::new(instance),
+            listing,
             stop,
         })
-    }
-
-    fn api(&self, settings: &InstanceSettings) -> Result<Option<Arc<BackendApi>>, Problem> {
-        let Some(api) = settings.api.clone() else {
-            return Ok(None);
-        };
-        let options = ApiOptions {
-            instance: settings.name.clone(),
-            url: api.url,
-            secret_key: api.secret_key,
-            budget: api.budget,
-            timeout: self.api_timeout,
-        };
-        match BackendApi::new(options, Arc::clone(&self.clock)) {
-            Ok(api) => Ok(Some(Arc::new(api))),
-            Err(error) => Err(Problem::new(
-                "CLERK_API_URL",
-                format!("of instance \"{}\" cannot be used: {error}", settings.name),
-            )),
-        }
     }
 
     async fn keyring(&self, settings: &InstanceSettings) -> Result<Keyring, Problem> {
@@ -358,6 +365,31 @@ impl InstanceSet {
     }
 }
 
+/// An instance's Backend API; `None` without a secret key.
+pub(crate) fn backend_api(
+    settings: &InstanceSettings,
+    timeout: Duration,
+    clock: Clock,
+) -> Result<Option<Arc<BackendApi>>, Problem> {
+    let Some(api) = settings.api.clone() else {
+        return Ok(None);
+    };
+    let options = ApiOptions {
+        instance: settings.name.clone(),
+        url: api.url,
+        secret_key: api.secret_key,
+        budget: api.budget,
+        timeout,
+    };
+    match BackendApi::new(options, clock) {
+        Ok(api) => Ok(Some(Arc::new(api))),
+        Err(error) => Err(Problem::new(
+            "CLERK_API_URL",
+            format!("of instance \"{}\" cannot be used: {error}", settings.name),
+        )),
+    }
+}
+
 impl Member {
     fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.instance, &other.instance)
@@ -371,6 +403,7 @@ impl Member {
         Self {
             settings: self.settings.clone(),
             instance: Arc::clone(&self.instance),
+            listing: self.listing.clone(),
             stop: self.stop.clone(),
         }
     }

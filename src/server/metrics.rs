@@ -2,37 +2,58 @@
 
 use std::{fmt, sync::Arc};
 
-use super::policies::{Kind, Policies};
+use super::{
+    mirror::MirrorKeepers,
+    policies::{Kind, Policies},
+};
 use crate::{
     authz::{Checker, FactCacheStats, Instance, RevocationStats, Verifier},
     door::grpc::{CallOutcome, CallStats, Rpc},
     identity::{InstanceName, Timestamp},
     keys::{Clock, KeyringStats},
-    mirror::DirectoryStats,
-    sync::{Ear, EventClass, InboxStats, Inboxes},
+    mirror::{DirectoryStats, EntityKind},
+    sync::{Drift, Ear, EventClass, InboxStats, Inboxes, RunOutcome, Watches},
     telemetry::metrics::{self as catalogue, Metric, Source, Writer},
 };
 
-pub(super) fn source(
-    checker: Arc<Checker>,
-    calls: Arc<CallStats>,
-    inboxes: Option<Arc<Inboxes>>,
-    ear: Option<Arc<Ear>>,
-    policies: Option<Arc<Policies>>,
-    clock: Clock,
-) -> Source {
+/// Where numbers come from.
+pub(super) struct Sources {
+    pub(super) checker: Arc<Checker>,
+    pub(super) calls: Arc<CallStats>,
+    pub(super) inboxes: Option<Arc<Inboxes>>,
+    pub(super) keepers: Option<MirrorKeepers>,
+    pub(super) ear: Option<Arc<Ear>>,
+    pub(super) watches: Option<Arc<Watches>>,
+    pub(super) policies: Option<Arc<Policies>>,
+    pub(super) clock: Clock,
+}
+
+pub(super) fn source(sources: Sources) -> Source {
     Box::new(move |writer| {
+        let Sources {
+            checker,
+            calls,
+            inboxes,
+            keepers,
+            ear,
+            watches,
+            policies,
+            clock,
+        } = &sources;
         let version = env!("CARGO_PKG_VERSION").to_owned();
         writer.write(catalogue::BUILD_INFO, [([version], 1.0)])?;
-        write_calls(writer, &calls)?;
+        write_calls(writer, calls)?;
         let verifier = checker.verifier();
+        let instances = verifier.instances();
         write_verifier(writer, verifier)?;
         write_memberships(writer, checker.stats())?;
-        write_keys(writer, verifier.instances().all(), clock())?;
-        write_directories(writer, verifier.instances().all())?;
+        write_keys(writer, instances.all(), clock())?;
+        write_directories(writer, instances.all())?;
         write_policies(writer, policies.as_deref())?;
-        write_revocations(writer, verifier.instances().all(), ear.as_deref(), clock())?;
-        write_inboxes(writer, inboxes.as_deref(), clock())
+        write_revocations(writer, instances.all(), ear.as_deref(), clock())?;
+        write_inboxes(writer, inboxes.as_deref(), clock())?;
+        write_mirror(writer, keepers.as_ref())?;
+        write_watches(writer, watches.as_deref())
     })
 }
 
@@ -281,4 +302,55 @@ fn write_inboxes(
     each(catalogue::INBOX_POISONED, |stats| stats.poisoned)?;
     let up = inboxes.map(|inboxes| ([], f64::from(u8::from(inboxes.store_answers()))));
     writer.write::<[String; 0]>(catalogue::DATABASE_UP, up)
+}
+
+fn write_mirror(writer: &mut Writer<'_>, keepers: Option<&MirrorKeepers>) -> fmt::Result {
+    let stats = keepers.map(|keepers| keepers.nightly.stats());
+    let runs = stats.iter().flat_map(|stats| &stats.runs);
+    let runs = runs.map(|(outcome, count)| ([outcome.name().to_owned()], number(*count)));
+    writer.write(catalogue::RECONCILE_RUNS, runs)?;
+    let all = || stats.iter().flat_map(|stats| &stats.last_runs);
+    let drift = all().flat_map(|(name, last)| {
+        EntityKind::ALL.into_iter().flat_map(move |kind| {
+            Drift::ALL.into_iter().filter_map(move |drift| {
+                let labels = [name.as_str(), kind.name(), drift.name()].map(str::to_owned);
+                Some((labels, number(last.found(kind, drift)?)))
+            })
+        })
+    });
+    writer.write(catalogue::RECONCILE_DRIFT, drift)?;
+    let at = all().filter_map(|(name, last)| {
+        let at = last.at()?.unix_millis() as f64 / 1_000.0;
+        Some(([name.to_string()], at))
+    });
+    writer.write(catalogue::RECONCILE_LAST_RUN, at)?;
+    let failed = all().map(|(name, last)| {
+        let failed = last.outcome() == Some(RunOutcome::Failed);
+        ([name.to_string()], f64::from(u8::from(failed)))
+    });
+    writer.write(catalogue::RECONCILE_FAILED, failed)?;
+    let look_ups = keepers.map(|keepers| keepers.settler.stats());
+    let look_ups = look_ups.unwrap_or_default();
+    let look_ups = look_ups
+        .iter()
+        .map(|(outcome, count)| ([outcome.name().to_owned()], number(*count)));
+    writer.write(catalogue::LOOK_UPS, look_ups)
+}
+
+fn write_watches(writer: &mut Writer<'_>, watches: Option<&Watches>) -> fmt::Result {
+    let all = watches.map(Watches::stats).unwrap_or_default();
+    let open = all
+        .iter()
+        .map(|(name, stats)| ([name.to_string()], number(stats.open)));
+    writer.write(catalogue::WATCHES, open)?;
+    let messages = all.iter().flat_map(|(name, stats)| {
+        let counts = stats.messages.iter();
+        counts.map(|(kind, count)| ([name.to_string(), kind.name().to_owned()], number(*count)))
+    });
+    writer.write(catalogue::WATCH_MESSAGES, messages)?;
+    let ended = all.iter().flat_map(|(name, stats)| {
+        let counts = stats.ended.iter();
+        counts.map(|(cause, count)| ([name.to_string(), cause.name().to_owned()], number(*count)))
+    });
+    writer.write(catalogue::WATCHES_ENDED, ended)
 }

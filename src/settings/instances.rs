@@ -11,7 +11,7 @@ use super::{
     shown_file, value, variables::Raw,
 };
 use crate::{
-    identity::{Environment, InstanceName, Issuer, PublishableKey},
+    identity::{Environment, InstanceName, Issuer, PublishableKey, is_safe_address},
     webhook::SigningSecret,
 };
 
@@ -235,7 +235,7 @@ fn issuer(
         );
         return None;
     };
-    if !Url::parse(text).is_ok_and(|url| value::is_safe(&url)) {
+    if !Url::parse(text).is_ok_and(|url| is_safe_address(&url)) {
         wrong(
             &names.issuer,
             format!("is {shown:?}; expected https, but for a host of this machine"),
@@ -262,8 +262,10 @@ fn api(said: &Said, names: &Names, wrong: &mut impl FnMut(&str, String)) -> Opti
     let text = &said.api_url;
     let shown = value::shown_address(text);
     let url = match Url::parse(text) {
-        Ok(url) if value::is_safe(&url) && url.query().is_none() && url.fragment().is_none() => url,
-        Ok(url) if value::is_safe(&url) => {
+        Ok(url) if is_safe_address(&url) && url.query().is_none() && url.fragment().is_none() => {
+            url
+        }
+        Ok(url) if is_safe_address(&url) => {
             wrong(
                 &names.api_url,
                 format!("is {shown:?}; expected an address without parameters"),
@@ -331,7 +333,7 @@ fn key_source(
     };
     let shown = value::shown_address(&text);
     match Url::parse(&text) {
-        Ok(url) if value::is_safe(&url) => Some(KeySource::Jwks { url, authorization }),
+        Ok(url) if is_safe_address(&url) => Some(KeySource::Jwks { url, authorization }),
         Ok(_) => {
             // Of an issuer it was said already.
             if *subject != names.issuer {

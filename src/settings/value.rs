@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use url::{Host, Url};
+use url::Url;
 
 /// A duration with a unit.
 pub(super) fn duration(text: &str) -> Option<Duration> {
@@ -43,6 +43,15 @@ pub(super) fn count(text: &str, bounds: &RangeInclusive<u32>) -> Option<u32> {
     let is_number = text.bytes().all(|b| b.is_ascii_digit());
     let count = is_number.then(|| text.parse().ok()).flatten()?;
     bounds.contains(&count).then_some(count)
+}
+
+/// `HH:MM`, from `00:00` to `23:59`: minutes after midnight.
+pub(super) fn time_of_day(text: &str) -> Option<u32> {
+    let (hours, minutes) = text.split_once(':')?;
+    if hours.len() != 2 || minutes.len() != 2 {
+        return None;
+    }
+    Some(count(hours, &(0..=23))? * 60 + count(minutes, &(0..=59))?)
 }
 
 /// Bounds as people read them.
@@ -86,17 +95,6 @@ pub(super) fn shown_address(text: &str) -> String {
         Some((scheme, _)) => format!("{scheme}://…@{host}"),
         None => format!("…@{host}"),
     }
-}
-
-/// An address that may be asked for keys: https, or http on this machine.
-pub(super) fn is_safe(url: &Url) -> bool {
-    let is_loopback = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => return false,
-    };
-    url.scheme() == "https" || (url.scheme() == "http" && is_loopback)
 }
 
 /// Whether the text is levels, or `target=level`, between commas.

@@ -154,6 +154,12 @@ pub const VARIABLES: &[Variable] = &[
         "How long the ids of webhook messages are known, and what was deleted; longer than Clerk may send again",
     ),
     variable(
+        "CLERK_AUTHZ_RECONCILE_AT",
+        "reconcile-at",
+        Some("03:00"),
+        "When all of Clerk is compared with the mirror and the mirror mended, each day, UTC; off for never. Needs a database and a secret key",
+    ),
+    variable(
         "CLERK_AUTHZ_REVOCATION_MEMORY",
         "revocation-memory",
         Some("24h"),
@@ -470,6 +476,22 @@ impl Raw {
             problems.push(self.wrong(name, value::shown_bounds(&bounds)));
         }
         count
+    }
+
+    /// Minutes after midnight; `None` for never.
+    pub(super) fn time_of_day(&self, name: &str, problems: &mut Vec<Problem>) -> Option<u32> {
+        let text = self.text(name)?;
+        if text == "off" {
+            return None;
+        }
+        let minutes = value::time_of_day(&text);
+        if minutes.is_none() {
+            problems.push(self.wrong(
+                name,
+                "a time of the day in UTC such as \"03:00\", or \"off\"",
+            ));
+        }
+        minutes
     }
 
     pub(super) fn address(&self, name: &str, problems: &mut Vec<Problem>) -> SocketAddr {

@@ -27,43 +27,73 @@ struct Writing<'a> {
     drafts: Vec<Draft>,
 }
 
-/// Writes an effect; `session` is a transaction.
+/// Writes effects, one after the other; `session` is a transaction.
 pub(super) async fn apply(
     mut session: Session,
     instance: &InstanceName,
-    effect: Effect,
+    effects: &[Effect],
     now: Timestamp,
-) -> Result<Applied, StoreError> {
-    if effect.facts.len() > MAX_FACTS {
+) -> Result<Vec<Applied>, StoreError> {
+    let facts = || effects.iter().flat_map(|effect| &effect.facts);
+    if facts().count() > MAX_FACTS {
         return Err(StoreError::TooManyFacts {
-            facts: effect.facts.len(),
+            facts: facts().count(),
         });
     }
-    locks::take(&mut session, instance, &effect.facts).await?;
-    if let Some(claim) = effect.done {
-        inbox::finish(&mut session, claim, now).await?;
-    }
+    locks::take(&mut session, instance, facts()).await?;
     let mut writing = Writing {
         session,
         instance,
         now,
         drafts: Vec::new(),
     };
-    let mut outcomes = Vec::with_capacity(effect.facts.len());
-    for fact in &effect.facts {
-        outcomes.push(writing.fact(fact).await?);
+    let mut written = Vec::with_capacity(effects.len());
+    for effect in effects {
+        written.push(writing.effect(effect).await?);
     }
     let Writing {
         mut session,
         drafts,
         ..
     } = writing;
-    let position: Option<Position> = feed::append(&mut session, instance, &drafts, now).await?;
+    let last = feed::append(&mut session, instance, &drafts, now).await?;
     session.commit().await?;
-    Ok(Applied { outcomes, position })
+    Ok(written
+        .into_iter()
+        .map(|written| Applied {
+            outcomes: written.outcomes,
+            position: last.zip(written.last_draft).map(|(last, nth)| {
+                let behind = i64::try_from(drafts.len() - nth).unwrap_or(i64::MAX);
+                Position::new(last.number() - behind)
+            }),
+        })
+        .collect())
+}
+
+/// An effect that is written, not yet committed.
+struct Written {
+    outcomes: Vec<FactOutcome>,
+    /// Its last entry of the feed, counted from 1 over those of the transaction.
+    last_draft: Option<usize>,
 }
 
 impl Writing<'_> {
+    async fn effect(&mut self, effect: &Effect) -> Result<Written, StoreError> {
+        let drafts_before = self.drafts.len();
+        if let Some(claim) = effect.done {
+            inbox::finish(&mut self.session, claim, self.now).await?;
+        }
+        let mut outcomes = Vec::with_capacity(effect.facts.len());
+        for fact in &effect.facts {
+            outcomes.push(self.fact(fact).await?);
+        }
+        let drafts = self.drafts.len();
+        Ok(Written {
+            outcomes,
+            last_draft: (drafts > drafts_before).then_some(drafts),
+        })
+    }
+
     async fn fact(&mut self, fact: &Fact) -> Result<FactOutcome, StoreError> {
         match fact {
             Fact::User(..)
@@ -206,12 +236,43 @@ impl Writing<'_> {
     }
 
     async fn revoke(&mut self, revocation: Revocation) -> Result<FactOutcome, StoreError> {
-        if feed::revokes_more(&mut self.session, self.instance, &revocation).await? {
+        // What is revoked in front of it in this transaction is not in the table yet.
+        let mut drafted = self.drafts.iter().filter_map(|it| it.revocation.as_ref());
+        if !drafted.any(|drafted| covers(drafted, &revocation))
+            && feed::revokes_more(&mut self.session, self.instance, &revocation).await?
+        {
             self.drafts.push(Draft::revoking(revocation));
             Ok(outcome(Write::Created))
         } else {
             Ok(outcome(Write::Unchanged))
         }
+    }
+}
+
+/// Whether `first` denies all that `second` denies.
+fn covers(first: &Revocation, second: &Revocation) -> bool {
+    match (first, second) {
+        (
+            Revocation::Session { session, at: _ },
+            Revocation::Session {
+                session: second,
+                at: _,
+            },
+        ) => session == second,
+        (
+            Revocation::User {
+                user,
+                not_before,
+                cause,
+            },
+            Revocation::User {
+                user: second,
+                not_before: later,
+                cause: other,
+            },
+        ) => user == second && (not_before, cause) >= (later, other),
+        (Revocation::Session { .. }, Revocation::User { .. })
+        | (Revocation::User { .. }, Revocation::Session { .. }) => false,
     }
 }
 

@@ -5,7 +5,10 @@ use sqlx::{
     pool::PoolConnection, postgres::PgRow, query::Query, sqlite::SqliteRow,
 };
 
-use super::errors::{broken, translated};
+use super::{
+    errors::{broken, translated},
+    readers::Reader,
+};
 use crate::{
     identity::{InstanceName, Timestamp},
     mirror::StoreError,
@@ -104,7 +107,7 @@ pub(super) use values;
 /// A connection, perhaps with a transaction. Dropped before [`Session::commit`], a transaction is
 /// undone.
 pub(super) enum Session {
-    SqliteReading(PoolConnection<Sqlite>),
+    SqliteReading(Reader),
     SqliteWriting(SqliteTransaction),
     PostgresReading(PoolConnection<Postgres>),
     PostgresWriting(Transaction<'static, Postgres>),
@@ -160,7 +163,7 @@ enum Engine<'a> {
 impl Session {
     fn engine(&mut self) -> Engine<'_> {
         match self {
-            Self::SqliteReading(connection) => Engine::Sqlite(connection),
+            Self::SqliteReading(reader) => Engine::Sqlite(reader.connection()),
             Self::SqliteWriting(transaction) => Engine::Sqlite(&mut transaction.connection),
             Self::PostgresReading(connection) => Engine::Postgres(connection),
             Self::PostgresWriting(transaction) => Engine::Postgres(transaction),
@@ -201,19 +204,30 @@ impl Session {
         rows.map_err(translated)
     }
 
-    /// The first row, where there is one.
+    /// The first row of a question, where there is one.
     pub(super) async fn row(
         &mut self,
         sql: Sql,
         values: Vec<Value>,
     ) -> Result<Option<Row>, StoreError> {
-        Ok(self.rows(sql, values).await?.into_iter().next())
+        let row = match self.engine() {
+            Engine::Sqlite(connection) => sqlite_query(sql, values)
+                .fetch_optional(connection)
+                .await
+                .map(|row| row.map(Row::sqlite)),
+            Engine::Postgres(connection) => postgres_query(sql, values)
+                .fetch_optional(connection)
+                .await
+                .map(|row| row.map(Row::postgres)),
+        };
+        row.map_err(translated)
     }
 
     /// The one row of a statement that always has one.
     pub(super) async fn one(&mut self, sql: Sql, values: Vec<Value>) -> Result<Row, StoreError> {
-        self.row(sql, values)
-            .await?
+        let rows = self.rows(sql, values).await?;
+        rows.into_iter()
+            .next()
             .ok_or_else(|| broken("an answer without a row"))
     }
 

@@ -3,11 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    SqlStore,
     connection::{Row, Session, Sql, values},
     errors::broken,
+    line::Together,
 };
 use crate::{
-    identity::{InstanceName, OrganizationId, OrganizationSlug},
+    identity::{InstanceName, OrganizationId, OrganizationSlug, UserId},
     mirror::{
         EmailAddress, Entity, Fact, MirroredMembership, MirroredOrganization, Seen, StoreError,
         User, UserKey,
@@ -62,12 +64,34 @@ macro_rules! user_columns {
     };
 }
 
-// The primary key.
+// The primary key. Not `live = 1`: PostgreSQL, while it has no statistics, may take a partial index of
+// what is live in place of the key, and read all of it.
 const USER_BY_ID: Sql = Sql::both(concat!(
     "SELECT ",
     user_columns!(),
-    " FROM users u WHERE u.instance = $1 AND u.id = $2 AND u.live = 1"
+    " FROM users u WHERE u.instance = $1 AND u.id = $2 AND u.live <> 0"
 ));
+// The primary key, from the last id on.
+const USERS_AFTER: Sql = Sql::both(concat!(
+    "SELECT ",
+    user_columns!(),
+    " FROM users u WHERE u.instance = $1 AND u.id > $2 AND u.live = 1 ORDER BY u.id LIMIT $3"
+));
+// The primary key, for each of a list; as an array, so that PostgreSQL looks each up and joins nothing.
+const USERS_BY_ID: Sql = Sql::each(
+    concat!(
+        "SELECT ",
+        user_columns!(),
+        " FROM users u WHERE u.instance = $1 AND u.live <> 0 \
+         AND u.id IN (SELECT value FROM json_each($2))"
+    ),
+    concat!(
+        "SELECT ",
+        user_columns!(),
+        " FROM users u WHERE u.instance = $1 AND u.live <> 0 \
+         AND u.id = ANY (ARRAY(SELECT json_array_elements_text($2::json)))"
+    ),
+);
 // users_by_external_id.
 const USER_BY_EXTERNAL_ID: Sql = Sql::both(concat!(
     "SELECT ",
@@ -80,7 +104,7 @@ const USER_BY_EMAIL: Sql = Sql::both(concat!(
     "SELECT ",
     user_columns!(),
     " FROM user_emails e JOIN users u ON u.instance = e.instance AND u.id = e.user_id \
-     WHERE e.instance = $1 AND e.address = $2 AND u.live = 1 \
+     WHERE e.instance = $1 AND e.address = $2 AND u.live <> 0 \
      ORDER BY u.version_ms DESC, u.id LIMIT 1"
 ));
 
@@ -94,7 +118,7 @@ macro_rules! organization_columns {
 const ORGANIZATION_BY_ID: Sql = Sql::both(concat!(
     "SELECT ",
     organization_columns!(),
-    " FROM organizations WHERE instance = $1 AND id = $2 AND live = 1"
+    " FROM organizations WHERE instance = $1 AND id = $2 AND live <> 0"
 ));
 // organizations_by_slug.
 const ORGANIZATION_BY_SLUG: Sql = Sql::both(concat!(
@@ -257,6 +281,51 @@ pub(super) async fn clear(
     Ok(())
 }
 
+/// A user by its id.
+#[derive(Clone)]
+pub(super) struct UserById {
+    instance: InstanceName,
+    id: UserId,
+}
+
+impl UserById {
+    pub(super) fn new(instance: &InstanceName, id: &UserId) -> Self {
+        Self {
+            instance: instance.clone(),
+            id: id.clone(),
+        }
+    }
+}
+
+impl Together for UserById {
+    type Answer = Option<Seen<User>>;
+    const MOST: usize = 16;
+
+    async fn serve(store: &SqlStore, group: &[Self]) -> Result<Vec<Self::Answer>, StoreError> {
+        let mut session = store.reading().await?;
+        let mut answers = vec![None; group.len()];
+        let is_one_instance = group
+            .windows(2)
+            .all(|two| two[0].instance == two[1].instance);
+        if let ([first, _, ..], true) = (group, is_one_instance) {
+            let ids = group.iter().map(|asked| &asked.id);
+            for found in find_users(&mut session, &first.instance, ids).await? {
+                for (asked, answer) in group.iter().zip(&mut answers) {
+                    if asked.id == found.value.id {
+                        *answer = Some(found.clone());
+                    }
+                }
+            }
+        } else {
+            for (asked, answer) in group.iter().zip(&mut answers) {
+                let key = UserKey::Id(&asked.id);
+                *answer = find_user(&mut session, &asked.instance, key).await?;
+            }
+        }
+        Ok(answers)
+    }
+}
+
 /// A user that is there.
 pub(super) async fn find_user(
     session: &mut Session,
@@ -273,6 +342,31 @@ pub(super) async fn find_user(
         }
     };
     row.await?.map(user).transpose()
+}
+
+/// A page of the users that are there.
+pub(super) async fn find_users_after(
+    session: &mut Session,
+    instance: &InstanceName,
+    after: Option<&UserId>,
+    limit: u32,
+) -> Result<Vec<Seen<User>>, StoreError> {
+    let after = after.map_or("", UserId::as_str);
+    let key = values![instance.as_str(), after, limit];
+    let rows = session.rows(USERS_AFTER, key).await?;
+    rows.into_iter().map(user).collect()
+}
+
+/// Those of these users that are there.
+pub(super) async fn find_users(
+    session: &mut Session,
+    instance: &InstanceName,
+    ids: impl IntoIterator<Item = &UserId>,
+) -> Result<Vec<Seen<User>>, StoreError> {
+    let ids: Vec<&str> = ids.into_iter().map(UserId::as_str).collect();
+    let key = values![instance.as_str(), &*json(&ids)?];
+    let rows = session.rows(USERS_BY_ID, key).await?;
+    rows.into_iter().map(user).collect()
 }
 
 fn user(mut row: Row) -> Result<Seen<User>, StoreError> {
@@ -348,7 +442,7 @@ fn organization(mut row: Row) -> Result<Seen<MirroredOrganization>, StoreError> 
 }
 
 /// The text of a list.
-fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {
+pub(super) fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|_| broken("a list that has no JSON form"))
 }
 

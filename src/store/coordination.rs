@@ -43,7 +43,7 @@ pub(super) async fn lease(
     now: Timestamp,
 ) -> Result<Option<Lease>, StoreError> {
     let row = values![instance.as_str(), name, holder, until, now];
-    let Some(mut row) = session.row(LEASE, row).await? else {
+    let Some(mut row) = session.rows(LEASE, row).await?.into_iter().next() else {
         return Ok(None);
     };
     Ok(Some(Lease {

@@ -15,6 +15,7 @@ macro_rules! head_columns {
         "version_ms, as_of_ms, digest, doubtful, deleted_ms, absent_ms, confirmed_ms, seen_ms"
     };
 }
+pub(super) use head_columns;
 
 /// Sets them in an upsert.
 macro_rules! set_head {
@@ -226,12 +227,7 @@ pub(super) async fn page(
     };
     let rows = session.rows(sql, key).await?;
     rows.into_iter()
-        .map(|mut row| {
-            Ok(Versioned {
-                head: read(&mut row)?,
-                entity: entity(&mut row, kind)?,
-            })
-        })
+        .map(|mut row| versioned(&mut row, kind))
         .collect()
 }
 
@@ -283,12 +279,7 @@ pub(super) async fn members(
         .await?;
     let page: Vec<Versioned> = rows
         .into_iter()
-        .map(|mut row| {
-            Ok(Versioned {
-                head: read(&mut row)?,
-                entity: entity(&mut row, EntityKind::Membership)?,
-            })
-        })
+        .map(|mut row| versioned(&mut row, EntityKind::Membership))
         .collect::<Result<_, StoreError>>()?;
     if let Some(Entity::Membership(organization, user)) = page.last().map(|last| &last.entity) {
         match members {
@@ -297,6 +288,14 @@ pub(super) async fn members(
         }
     }
     Ok(page)
+}
+
+/// Reads the columns of a head, and the ids behind them.
+pub(super) fn versioned(row: &mut Row, kind: EntityKind) -> Result<Versioned, StoreError> {
+    Ok(Versioned {
+        head: read(row)?,
+        entity: entity(row, kind)?,
+    })
 }
 
 fn entity(row: &mut Row, kind: EntityKind) -> Result<Entity, StoreError> {

@@ -4,7 +4,13 @@
 //! a worker has it, the end of the lease. `fence` counts claims and never goes back, so that a worker
 //! whose lease has passed can be told from the one that has the message now.
 
-use super::connection::{Row, Session, Sql, values};
+use std::sync::Arc;
+
+use super::{
+    SqlStore,
+    connection::{Row, Session, Sql, values},
+    line::Together,
+};
 use crate::{
     identity::{InstanceName, MessageId, Timestamp},
     mirror::{
@@ -29,10 +35,11 @@ macro_rules! claim {
             $is_one_of,
             "SELECT i.sequence FROM inbox i \
                WHERE i.instance = $1 AND i.state IN ('waiting', 'claimed') \
-               AND i.next_attempt_ms <= $4 AND NOT EXISTS ( \
+               AND i.next_attempt_ms <= $4 AND ( \
                  SELECT 1 FROM inbox earlier \
                  WHERE earlier.instance = i.instance AND earlier.entity = i.entity \
-                 AND earlier.sequence < i.sequence AND earlier.state IN ('waiting', 'claimed')) \
+                 AND earlier.sequence + 0 < i.sequence \
+                 AND earlier.state IN ('waiting', 'claimed') LIMIT 1) IS NULL \
                ORDER BY i.sequence LIMIT $2",
             $end,
             " RETURNING sequence, fence, attempts, message_id, event_type, entity, at_ms, \
@@ -41,7 +48,9 @@ macro_rules! claim {
     };
 }
 
-// inbox_open and inbox_open_by_entity. What another worker is just taking is passed over. As an
+// inbox_open, and inbox_open_by_entity for the earlier ones: PostgreSQL, while it has no statistics,
+// would take inbox_open for those too, and read all that wait for each that is taken. It cannot with
+// a sequence that is in no index, nor make a join of a question that has a limit. What another worker is just taking is passed over. As an
 // array, the inner question is asked once: PostgreSQL may ask what stands behind IN once for each
 // row, and then would take more than the limit.
 const CLAIM: Sql = Sql::each(
@@ -75,8 +84,33 @@ const GIVE_UP: Sql = Sql::both(
      WHERE instance = $1 AND message_id = $2 AND state IN ('waiting', 'poison')",
 );
 
-/// Keeps a message; `false` when its id is known.
-pub(super) async fn receive(
+/// A message to be kept; the answer is `false` when its id is known.
+#[derive(Clone)]
+pub(super) struct Receive(Arc<(InstanceName, Received, Timestamp)>);
+
+impl Receive {
+    pub(super) fn new(instance: &InstanceName, message: Received, now: Timestamp) -> Self {
+        Self(Arc::new((instance.clone(), message, now)))
+    }
+}
+
+impl Together for Receive {
+    type Answer = bool;
+    const MOST: usize = 128;
+
+    async fn serve(store: &SqlStore, group: &[Self]) -> Result<Vec<bool>, StoreError> {
+        let mut session = store.writing().await?;
+        let mut kept = Vec::with_capacity(group.len());
+        for Self(received) in group {
+            let (instance, message, now) = &**received;
+            kept.push(receive(&mut session, instance, message, *now).await?);
+        }
+        session.commit().await?;
+        Ok(kept)
+    }
+}
+
+async fn receive(
     session: &mut Session,
     instance: &InstanceName,
     message: &Received,

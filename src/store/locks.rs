@@ -26,10 +26,10 @@ enum Mode {
 }
 
 /// Takes the locks for these facts.
-pub(super) async fn take(
+pub(super) async fn take<'a>(
     session: &mut Session,
     instance: &InstanceName,
-    facts: &[Fact],
+    facts: impl Iterator<Item = &'a Fact>,
 ) -> Result<(), StoreError> {
     if !session.is_postgres() {
         return Ok(());
@@ -53,7 +53,10 @@ pub(super) async fn take(
     Ok(())
 }
 
-fn needed(instance: &InstanceName, facts: &[Fact]) -> BTreeMap<i64, Mode> {
+fn needed<'a>(
+    instance: &InstanceName,
+    facts: impl Iterator<Item = &'a Fact>,
+) -> BTreeMap<i64, Mode> {
     let mut needed = BTreeMap::new();
     let mut need = |[kind, first, second]: [&str; 3], mode: Mode| {
         let number = lock_number([kind, instance.as_str(), first, second]);

@@ -2,15 +2,15 @@
 
 use super::{
     connection::{Row, Session, Sql, values},
-    contents::from_json,
+    contents::{from_json, json},
     errors::broken,
     heads,
 };
 use crate::{
     identity::{InstanceName, OrganizationId, Texts, Timestamp, UserId},
     mirror::{
-        Entity, KnownMembership, Membership, MirroredMembership, OrganizationRecord, Seen,
-        Standing, StoreError,
+        Entity, KnownMembership, Membership, MembershipKey, MirroredMembership, OrganizationRecord,
+        Seen, Standing, StoreError,
     },
 };
 
@@ -42,6 +42,29 @@ const MEMBERSHIPS_OF: Sql = Sql::both(concat!(
     "WHERE m.instance = $1 AND m.user_id = $2 AND m.organization_id > $3 AND m.live = 1 \
      ORDER BY m.organization_id LIMIT $4"
 ));
+
+// Likewise, from the last on.
+const MEMBERSHIPS_AFTER: Sql = Sql::both(concat!(
+    "SELECT ",
+    membership_columns!(),
+    "WHERE m.instance = $1 AND (m.organization_id, m.user_id) > ($2, $4) AND m.live = 1 \
+     ORDER BY m.organization_id, m.user_id LIMIT $3"
+));
+// Likewise, for each of a list.
+const MEMBERSHIPS_BY_KEY: Sql = Sql::each(
+    concat!(
+        "SELECT ",
+        membership_columns!(),
+        "WHERE m.instance = $1 AND m.live = 1 AND (m.organization_id, m.user_id) IN \
+         (SELECT value ->> 0, value ->> 1 FROM json_each($2))"
+    ),
+    concat!(
+        "SELECT ",
+        membership_columns!(),
+        "WHERE m.instance = $1 AND m.live = 1 AND (m.organization_id, m.user_id) IN \
+         (SELECT pair ->> 0, pair ->> 1 FROM json_array_elements($2::json) AS pair)"
+    ),
+);
 
 /// What is known of one user in one organization. Asked from the outside in, so that whatever is
 /// deleted meanwhile shows at the latest where it is asked about itself.
@@ -87,6 +110,36 @@ pub(super) async fn find_memberships_of(
     let after = after.map_or("", OrganizationId::as_str);
     let key = values![instance.as_str(), user.as_str(), after, limit];
     let rows = session.rows(MEMBERSHIPS_OF, key).await?;
+    rows.into_iter().map(membership).collect()
+}
+
+/// A page of the memberships that are there.
+pub(super) async fn find_memberships_after(
+    session: &mut Session,
+    instance: &InstanceName,
+    after: Option<&MembershipKey>,
+    limit: u32,
+) -> Result<Vec<Seen<MirroredMembership>>, StoreError> {
+    let (organization, user) = after.map_or(("", ""), |(organization, user)| {
+        (organization.as_str(), user.as_str())
+    });
+    let key = values![instance.as_str(), organization, limit, user];
+    let rows = session.rows(MEMBERSHIPS_AFTER, key).await?;
+    rows.into_iter().map(membership).collect()
+}
+
+/// Those of these memberships that are there.
+pub(super) async fn find_memberships(
+    session: &mut Session,
+    instance: &InstanceName,
+    keys: &[MembershipKey],
+) -> Result<Vec<Seen<MirroredMembership>>, StoreError> {
+    let keys: Vec<[&str; 2]> = keys
+        .iter()
+        .map(|(organization, user)| [organization.as_str(), user.as_str()])
+        .collect();
+    let key = values![instance.as_str(), &*json(&keys)?];
+    let rows = session.rows(MEMBERSHIPS_BY_KEY, key).await?;
     rows.into_iter().map(membership).collect()
 }
 

@@ -12,10 +12,16 @@ struct Migration {
 }
 
 /// In order; the version is how many have been run.
-const MIGRATIONS: &[Migration] = &[Migration {
-    sqlite: include_str!("migrations/0001_tables.sqlite.sql"),
-    postgres: include_str!("migrations/0001_tables.postgres.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        sqlite: include_str!("migrations/0001_tables.sqlite.sql"),
+        postgres: include_str!("migrations/0001_tables.postgres.sql"),
+    },
+    Migration {
+        sqlite: include_str!("migrations/0002_sightings.sqlite.sql"),
+        postgres: include_str!("migrations/0002_sightings.postgres.sql"),
+    },
+];
 
 /// Two that start at once migrate one after the other. The number is "clerkaut".
 const POSTGRES_LOCK: &str = "SELECT pg_advisory_xact_lock(7164212649341842804)";

@@ -7,15 +7,13 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{errors::translated, migrations};
+use super::{errors::translated, migrations, readers::Readers};
 use crate::mirror::StoreError;
 
 /// How long a transaction waits for another process, such as `clerk-authz inbox`; then it is a
 /// conflict.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Reading connections. A further reader waits for one.
-const READERS: u32 = 4;
-/// How long somebody waits for a connection; then the database is unavailable.
+/// How long somebody waits for the writing connection; then the database is unavailable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The connections to one file.
@@ -23,7 +21,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Pools {
     /// One connection: SQLite has one writer at a time, and waiting here costs nothing.
     pub(super) writer: SqlitePool,
-    pub(super) readers: SqlitePool,
+    pub(super) readers: Readers,
 }
 
 /// Opens the file, makes it where there is none, and brings its schema to our version.
@@ -52,14 +50,14 @@ async fn open_with(
     migrations::sqlite(&mut connection).await?;
     connection.close().await.map_err(translated)?;
     let options = change(options);
-    let pool = |connections| {
-        SqlitePoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-    };
+    let writer = SqlitePoolOptions::new()
+        .max_connections(1)
+        // There is nobody at the other end who could be gone.
+        .test_before_acquire(false)
+        .acquire_timeout(ACQUIRE_TIMEOUT);
     Ok(Pools {
-        writer: pool(1).connect_lazy_with(options.clone()),
-        readers: pool(READERS).connect_lazy_with(options.pragma("query_only", "on")),
+        writer: writer.connect_lazy_with(options.clone()),
+        readers: Readers::new(options.pragma("query_only", "on")),
     })
 }
 

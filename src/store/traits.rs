@@ -6,15 +6,16 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::{
     Engine, SqlStore, apply, contents, coordination, feed, heads, inbox, memberships, postgres,
-    upkeep,
+    sightings, upkeep,
 };
 use crate::{
     identity::{InstanceName, MessageId, OrganizationId, OrganizationSlug, Timestamp, UserId},
     mirror::{
         Applied, Checkpoint, ClaimId, Claimed, Coordination, Effect, Entity, EntityKind, Failed,
         Feed, FeedPage, Head, Heard, Inbox, InboxEntry, InboxFilter, KnownMembership, Lease,
-        Listener, Mirror, MirroredMembership, MirroredOrganization, Position, Received, Retention,
-        Seen, StoreStats, Storing, Upkeep, User, UserKey, Versioned,
+        Listener, Looked, MembershipKey, Mirror, MirroredMembership, MirroredOrganization,
+        Position, Received, Retention, Seen, Sighting, Sightings, StoreStats, Storing, Upkeep,
+        User, UserKey, Versioned,
     },
 };
 
@@ -48,8 +49,21 @@ impl Mirror for SqlStore {
         now: Timestamp,
     ) -> Storing<'a, Applied> {
         Box::pin(async move {
-            let applied = apply::apply(self.writing().await?, instance, effect, now).await?;
-            self.tell(instance, applied.position);
+            let applied = self.apply_all(instance, &[effect], now).await?;
+            Ok(applied.into_iter().next().expect("one for each effect"))
+        })
+    }
+
+    fn apply_all<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        effects: &'a [Effect],
+        now: Timestamp,
+    ) -> Storing<'a, Vec<Applied>> {
+        Box::pin(async move {
+            let applied = apply::apply(self.writing().await?, instance, effects, now).await?;
+            let last = applied.iter().filter_map(|applied| applied.position).max();
+            self.tell(instance, last);
             Ok(applied)
         })
     }
@@ -59,7 +73,32 @@ impl Mirror for SqlStore {
         instance: &'a InstanceName,
         key: UserKey<'a>,
     ) -> Storing<'a, Option<Seen<User>>> {
-        asking!(self, contents::find_user(instance, key))
+        match key {
+            UserKey::Id(id) => {
+                let asked = contents::UserById::new(instance, id);
+                Box::pin(self.lines.users.ask(self, asked))
+            }
+            UserKey::ExternalId(_) | UserKey::Email(_) => {
+                asking!(self, contents::find_user(instance, key))
+            }
+        }
+    }
+
+    fn users_after<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        after: Option<&'a UserId>,
+        limit: u32,
+    ) -> Storing<'a, Vec<Seen<User>>> {
+        asking!(self, contents::find_users_after(instance, after, limit))
+    }
+
+    fn users<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        ids: &'a [UserId],
+    ) -> Storing<'a, Vec<Seen<User>>> {
+        asking!(self, contents::find_users(instance, ids))
     }
 
     fn membership<'a>(
@@ -85,6 +124,26 @@ impl Mirror for SqlStore {
             self,
             memberships::find_memberships_of(instance, user, after, limit)
         )
+    }
+
+    fn memberships_after<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        after: Option<&'a MembershipKey>,
+        limit: u32,
+    ) -> Storing<'a, Vec<Seen<MirroredMembership>>> {
+        asking!(
+            self,
+            memberships::find_memberships_after(instance, after, limit)
+        )
+    }
+
+    fn memberships<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        keys: &'a [MembershipKey],
+    ) -> Storing<'a, Vec<Seen<MirroredMembership>>> {
+        asking!(self, memberships::find_memberships(instance, keys))
     }
 
     fn organization<'a>(
@@ -193,7 +252,8 @@ impl Inbox for SqlStore {
         message: Received,
         now: Timestamp,
     ) -> Storing<'a, bool> {
-        writing!(self, inbox::receive(instance, &message, now))
+        let receive = inbox::Receive::new(instance, message, now);
+        Box::pin(self.lines.receiving.ask(self, receive))
     }
 
     fn claim<'a>(
@@ -289,6 +349,51 @@ impl Coordination for SqlStore {
         expires_at: Timestamp,
     ) -> Storing<'a, bool> {
         writing!(self, coordination::use_once(instance, id, expires_at))
+    }
+}
+
+impl Sightings for SqlStore {
+    fn look<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        run: Timestamp,
+        entities: &'a [Entity],
+    ) -> Storing<'a, Vec<Looked>> {
+        asking!(self, sightings::look(instance, run, entities))
+    }
+
+    fn note<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        run: Timestamp,
+        sightings: &'a [(Entity, Sighting)],
+        checkpoint: (&'a str, &'a str),
+        now: Timestamp,
+    ) -> Storing<'a, ()> {
+        writing!(
+            self,
+            sightings::note(instance, run, sightings, checkpoint, now)
+        )
+    }
+
+    fn unseen<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        run: Timestamp,
+        kind: EntityKind,
+        after: Option<&'a Entity>,
+        limit: u32,
+    ) -> Storing<'a, Vec<Versioned>> {
+        asking!(self, sightings::unseen(instance, run, kind, after, limit))
+    }
+
+    fn forget_sightings<'a>(
+        &'a self,
+        instance: &'a InstanceName,
+        keep: Option<Timestamp>,
+        limit: u32,
+    ) -> Storing<'a, u64> {
+        writing!(self, sightings::forget_sightings(instance, keep, limit))
     }
 }
 

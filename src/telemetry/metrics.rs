@@ -85,6 +85,14 @@ catalogue! {
     INBOX_IGNORED = Counter "clerk_authz_inbox_ignored" ["instance", "class"], "Webhook messages that this replica took and that are about nothing that is mirrored";
     INBOX_FAILURES = Counter "clerk_authz_inbox_failures" ["instance"], "Webhook messages that were not applied and are tried again";
     INBOX_POISONED = Counter "clerk_authz_inbox_poisoned" ["instance"], "Webhook messages that this replica put on the poison list";
+    RECONCILE_RUNS = Counter "clerk_authz_reconcile_runs" ["outcome"], "Reconciliations that this replica made by itself, by how they ended: in_step, drift, failed";
+    RECONCILE_DRIFT = Gauge "clerk_authz_reconcile_drift" ["instance", "kind", "class"], "What the last reconciliation that came to its end found to be missing, stale or a ghost, by whichever replica or command; absent before the first";
+    RECONCILE_LAST_RUN = Gauge "clerk_authz_reconcile_last_run_timestamp_seconds" ["instance"], "Unix time at which the last reconciliation ended, in whatever way; absent before the first";
+    RECONCILE_FAILED = Gauge "clerk_authz_reconcile_failed" ["instance"], "1 when the last reconciliation could not finish, else 0; absent before the first";
+    LOOK_UPS = Counter "clerk_authz_look_ups" ["outcome"], "Questions to Clerk about what is in doubt in the mirror, by what became of them: settled, open, failed";
+    WATCHES = Gauge "clerk_authz_watches" ["instance"], "Watches of users that are open at this replica";
+    WATCH_MESSAGES = Counter "clerk_authz_watch_messages" ["instance", "change"], "Messages of watches, by what they tell";
+    WATCHES_ENDED = Counter "clerk_authz_watches_ended" ["instance", "cause"], "Watches that ended, by why";
     POLICY_ROUTES = Gauge "clerk_authz_policy_routes" ["kind", "version"], "Routes of the policy that is in force, and of the one that is tried beside it";
     POLICY_RELOADS = Counter "clerk_authz_policy_reloads" ["kind", "outcome"], "Changes of a policy's file that were applied, or refused because of what is wrong in it";
     POLICY_SHADOW = Counter "clerk_authz_policy_shadow" ["outcome"], "Requests that were tried by the shadow policy too, by whether it decides the same";

@@ -2,10 +2,12 @@
 
 mod bytes;
 mod check;
+mod corpus;
 mod grpc;
 mod proxy;
 
 use clerk_authz::{
+    authz::Verifier,
     emulator::{Endpoint, Fault, Faults, TokenSpec},
     server,
 };
@@ -337,6 +339,43 @@ async fn what_envoy_has_no_route_for_reaches_no_upstream() {
         .await;
     assert_eq!(asked.status, 200, "{asked:?}");
     gate.stop().await;
+}
+
+/// With the file for replicas each token has one that knows it; a replica that goes is no denial.
+#[tokio::test]
+async fn each_token_is_asked_about_at_one_replica() {
+    let (fixture, policy) = service(POLICY).await;
+    let path = policy.path().to_str().expect("text");
+    let settings = settings_for(&fixture.clerk, &[("CLERK_AUTHZ_POLICY", path)]);
+    let second = server::start(&settings, server::system_clock()).await;
+    let second = second.expect("it starts");
+    let upstream = Upstream::start().await;
+    let set_up = SetUp::Replicas(second.grpc_addr());
+    let envoy = Envoy::start(set_up, fixture.service.grpc_addr(), upstream.addr).await;
+    let signatures = || {
+        let of = |verifier: &Verifier| verifier.stats().signatures;
+        [of(fixture.service.verifier()), of(second.verifier())]
+    };
+
+    let mut both = [0, 0];
+    for number in 0..20 {
+        let before = signatures();
+        let token = TokenSpec::session("user_alice").with_claim("number", number.into());
+        let bearer = format!("Bearer {}", fixture.mint(&token));
+        for _ in 0..4 {
+            let answer = envoy.ask("/me", &[("authorization", &bearer)]).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            assert_eq!(answer.received("x-replica-by"), [""; 0]);
+        }
+        let after = signatures();
+        let new = [after[0] - before[0], after[1] - before[1]];
+        assert_eq!(new[0] + new[1], 1, "one signature at one replica: {new:?}");
+        both = [both[0] + new[0], both[1] + new[1]];
+    }
+    assert!(both[0] > 0 && both[1] > 0, "both take part: {both:?}");
+    drop(envoy);
+    second.stop().await;
+    fixture.stop().await;
 }
 
 /// What cannot be run here can be read, and none of it lets anybody in while the service is away.

@@ -27,7 +27,10 @@ async fn with_slow_keys(max_calls: usize, slow_milliseconds: u64) -> Fixture {
     let clock = TestClock::at_now();
     let clerk = offline_clerk().await;
     let settings = settings_for(&clerk, &[]);
-    let limits = Limits { max_calls };
+    let limits = Limits {
+        max_calls,
+        ..Limits::default()
+    };
     let fixture = Fixture::start_under(limits, clerk, &settings, &clock).await;
     let slow = Faults::slow(slow_milliseconds);
     fixture.instance().set_faults_for(Endpoint::Jwks, slow);

@@ -10,8 +10,9 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     (
         "identity",
         &[],
-        &["aws_lc_rs", "base64", "humantime", "thiserror"],
+        &["aws_lc_rs", "base64", "humantime", "thiserror", "url"],
     ),
+    ("backoff", &[], &["fastrand"]),
     ("reason", &[], &[]),
     ("explain", &[], &[]),
     (
@@ -62,7 +63,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     // Knowing: caches, keys, orchestration.
     (
         "keys",
-        &["identity"],
+        &["backoff", "identity"],
         &[
             "arc_swap",
             "aws_lc_rs",
@@ -105,11 +106,16 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "sync",
-        &["authz", "identity", "mirror", "webhook"],
+        &["authz", "backoff", "identity", "mirror", "webhook"],
         &[
             "arc_swap",
+            "aws_lc_rs",
+            "base64",
             "fastrand",
             "futures_util",
+            // How far a reconciliation has come is kept as JSON.
+            "serde",
+            "serde_json",
             "thiserror",
             "tokio",
             "tokio_util",
@@ -119,9 +125,8 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     // Doors and neighbours: each knows one foreign format.
     (
         "clerk",
-        &["identity", "keys", "mirror", "webhook"],
+        &["backoff", "identity", "keys", "mirror", "webhook"],
         &[
-            "fastrand",
             "futures_util",
             "httpdate",
             "reqwest",
@@ -161,6 +166,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "axum",
             "bytes",
             "envoy_types",
+            "fastrand",
             "futures_util",
             "http",
             "percent_encoding",
@@ -237,6 +243,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "identity",
             "keys",
             "mirror",
+            "policy",
             "settings",
             "store",
             "sync",

@@ -4,6 +4,7 @@ mod answers;
 mod commands;
 mod crashes;
 mod effects;
+mod hostile;
 mod logs;
 mod reload;
 

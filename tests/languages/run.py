@@ -8,90 +8,23 @@ is named and skipped; with CI=true that is a failure. Ends only the processes th
 
 import json
 import os
-import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from pathlib import Path
+import tempfile
 
-ROOT = Path(__file__).resolve().parents[2]
+import harness
+from dev import dev
+from harness import BINARY, JSON, ROOT, Lines, Process, check, eventually, free_port, notes, report, request
+
 sys.path.insert(0, str(ROOT / "examples/python/gen"))
 
 import grpc  # noqa: E402
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # noqa: E402
 
-BINARY = sys.argv[1] if len(sys.argv) > 1 else str(ROOT / "target/debug/clerk-authz")
 CI = os.environ.get("CI") == "true"
-PATIENCE_SECONDS = 30
-passed = failed = skipped = 0
-notes = []
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 GRPC, HTTP, CLERK = (f"127.0.0.1:{free_port()}" for _ in range(3))
-
-
-def request(url, headers=None, data=None, method=None):
-    """Status, headers and body; an HTTP error is an answer too."""
-    asked = urllib.request.Request(url, headers=headers or {}, data=data, method=method)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(asked, timeout=10) as answer:
-            return answer.status, answer.headers, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.headers, error.read().decode()
-
-
-def eventually(what, condition):
-    end = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < end:
-        try:
-            if condition():
-                return
-        except OSError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError(f"never: {what}")
-
-
-class Process:
-    """A process of ours, ended by its id."""
-
-    def __init__(self, command, cwd=ROOT, env=None):
-        self.process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env={**os.environ, **(env or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-
-    def line_with(self, text):
-        for line in self.process.stdout:
-            if text in line:
-                return line.strip()
-        raise AssertionError(f"{self.process.args} ended without {text!r}")
-
-    def end(self):
-        self.process.terminate()
-        try:
-            code = self.process.wait(15)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            code = self.process.wait()
-        self.process.stdout.close()
-        return code
 
 
 class Clerk:
@@ -101,6 +34,11 @@ class Clerk:
         self.clerk = Process([BINARY, "emulator", "--addr", CLERK])
         eventually("the offline Clerk", lambda: request(f"http://{CLERK}/")[0] == 200)
         self.world = json.loads(request(f"http://{CLERK}/_emulator/world")[2])["instances"][0]
+        self.state = tempfile.TemporaryDirectory()
+        # What the service misses comes again soon.
+        told = {"url": f"http://{HTTP}/webhooks/clerk", "retry_milliseconds": [200] * 20}
+        told = request(f"http://{CLERK}/_emulator/webhooks", JSON, json.dumps(told).encode(), "PUT")
+        self.webhook_secret = json.loads(told[2])["secret"]
         self.start()
 
     def start(self):
@@ -112,6 +50,8 @@ class Clerk:
                 "CLERK_AUTHORIZED_PARTIES": "http://localhost:3000",
                 "CLERK_SECRET_KEY": self.world["secret_key"],
                 "CLERK_API_URL": self.world["issuer"],
+                "CLERK_AUTHZ_DATABASE_URL": f"sqlite://{self.state.name}/clerk-authz.db",
+                "CLERK_WEBHOOK_SIGNING_SECRET": self.webhook_secret,
             },
         )
         eventually("the service", lambda: request(f"http://{HTTP}/readyz")[0] == 200)
@@ -119,29 +59,20 @@ class Clerk:
     def token(self, query="", user="user_alice"):
         return request(f"http://{CLERK}/_emulator/token?user={user}{query}")[2]
 
+    def api(self, method, path, body=None):
+        """What the offline Clerk's Backend API answers."""
+        headers = {**JSON, "authorization": f"Bearer {self.world['secret_key']}"}
+        data = json.dumps(body).encode() if body is not None else None
+        status, _, text = request(f"http://{CLERK}/v1{path}", headers, data, method)
+        assert status < 300, (method, path, status, text)
+        return json.loads(text)
+
     def cookie(self):
         body = json.dumps({"user": "user_alice"}).encode()
         answer = request(
-            f"http://{CLERK}/_emulator/tokens", {"content-type": "application/json"}, body
+            f"http://{CLERK}/_emulator/tokens", JSON, body
         )
         return json.loads(answer[2])["cookie"]
-
-
-def check(suite, name, condition, detail=""):
-    global passed, failed
-    suite.append((name, bool(condition), detail))
-    if condition:
-        passed += 1
-    else:
-        failed += 1
-
-
-def report(language, suite):
-    good = sum(1 for _, ok, _ in suite if ok)
-    print(f"{language}: {good} passed, {len(suite) - good} failed", flush=True)
-    for name, ok, detail in suite:
-        if not ok:
-            print(f"  FAILED {name}: {detail}", flush=True)
 
 
 def example(language, command, cwd, clerk):
@@ -185,6 +116,36 @@ def example(language, command, cwd, clerk):
     finally:
         app.end()
     report(language, suite)
+
+
+def watcher(language, command, cwd, clerk):
+    """The copy of one language: what changes at Clerk is in it, also what changed while the service was
+    away."""
+    suite = []
+    watch = Process(command, cwd=cwd, env={"AUTHZ_ADDR": GRPC})
+    try:
+        lines = Lines(watch)
+        lines.come_to("complete: ")
+        check(suite, "the snapshot is complete", True)
+        erin = clerk.api("POST", "/users", {"email_address": [f"{language}@example.com"], "first_name": "Erin"})["id"]
+        lines.come_to(f"user {erin} Erin")
+        check(suite, "a user is made", True)
+        clerk.api("PATCH", f"/users/{erin}", {"first_name": "Eve"})
+        lines.come_to(f"user {erin} Eve")
+        check(suite, "a user is changed", True)
+        clerk.service.end()
+        lines.come_to("broken: UNAVAILABLE" if language != "go" else "broken: Unavailable")
+        clerk.api("DELETE", f"/users/{erin}")
+        clerk.start()
+        lines.come_to(f"gone {erin}")
+        check(suite, "what was deleted meanwhile is gone", True)
+        began_anew = sum(line.startswith("complete: ") for line in lines.lines)
+        check(suite, "it went on where it was", began_anew == 1, lines.lines)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the suite has failed
+        check(suite, "runs", False, repr(error))
+    finally:
+        watch.end()
+    report(f"{language}, a copy", suite)
 
 
 def permission(suite, url, bearer, clerk):
@@ -277,103 +238,8 @@ def health_and_reflection(clerk):
     report("health and reflection", suite)
 
 
-class Guide:
-    """The lines that `clerk-authz dev` prints, in blocks: a title and lines to paste."""
-
-    END = "Ctrl-C ends both."
-
-    def __init__(self, dev):
-        lines = []
-        for line in dev.process.stdout:
-            lines.append(re.sub(r"\x1b\[[0-9;]*m", "", line.rstrip("\n")))
-            if lines[-1] == self.END:
-                break
-        self.text = "\n".join(lines)
-        # The last paragraph of the greeting defines what the others use.
-        greeting, _, rest = self.text.partition("\n# ")
-        self.definitions = greeting.strip().split("\n\n")[-1]
-        blocks = ("# " + rest).removesuffix(self.END).strip().split("\n\n") if rest else []
-        self.blocks = [(block.split("\n")[0][2:], block.split("\n")[1:]) for block in blocks]
-
-    def paste(self, lines, env):
-        """Each line with what it printed and its exit code, all in one shell."""
-        mark = "=== done: "
-        script = "\n".join([self.definitions, *(f"{line}\ncode=$?; echo; echo '{mark}'$code" for line in lines)])
-        ran = subprocess.run(
-            ["bash", "-c", script], cwd=ROOT, env=env, text=True, timeout=120,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )
-        parts = re.split(f"^{mark}(\\d+)$", ran.stdout, flags=re.MULTILINE)
-        return list(zip(lines, parts[0::2], map(int, parts[1::2]), strict=False))
-
-
-def as_titled(line, printed, code, expected):
-    """Whether a line of the guide answers as its title says; `expected` is None for a yes."""
-    unknown = expected == "CLERK_UNAVAILABLE"
-    if line.startswith("authz ExplainDecision"):
-        outcome = "ACCEPTED" if expected is None else "CANNOT_TELL" if unknown else "DENIED"
-        reason = expected is None or f'"reason": "REASON_{expected}"' in printed
-        return code == 0 and f'"outcome": "DECISION_OUTCOME_{outcome}"' in printed and reason
-    if line.startswith("authz VerifySession"):
-        return '"session": {' in printed and code == 0 if expected is None else expected in printed and code != 0
-    if line.startswith("authz CheckOrgPermission"):
-        if unknown:
-            return code != 0 and "Code: Unavailable" in printed and expected in printed
-        if expected is None:
-            return code == 0 and '"allowed": true' in printed
-        return code == 0 and f'"reason": "REASON_{expected}"' in printed and '"allowed"' not in printed
-    if "examples/python/verify.py" in line:
-        return code == 0 and printed.strip().startswith("accepted: ")
-    if " verify " in line or " check " in line:
-        word = "cannot tell" if unknown else "denied" if expected else "allowed" if " check " in line else "accepted"
-        ends = 2 if unknown else 1 if expected else 0
-        return code == ends and f"\n{word}" in printed and (expected or "") in printed
-    # What sets the scene.
-    return code == 0
-
-
-def dev():
-    """What `dev` prints to paste, pasted: every line answers as its title says."""
-    suite = []
-    ports = ["--emulator-addr", "127.0.0.1:0", "--grpc-addr", f"127.0.0.1:{free_port()}",
-             "--http-addr", f"127.0.0.1:{free_port()}"]
-    # Another shell, in which the lines of an earlier one were pasted.
-    stale = {**os.environ, "CLERK_SECRET_KEY": "sk_test_emulatordefault",
-             "CLERK_API_URL": "http://127.0.0.1:9", "CLERK_AUTHZ_ISSUER": "http://127.0.0.1:9"}
-    process = Process([BINARY, "dev", *ports], env=stale)
-    try:
-        guide = Guide(process)
-        check(suite, "shows no port 0", not re.search(r":0\b", guide.text), guide.text)
-        titles = [title for title, _ in guide.blocks]
-        for word, least in [("an allow", 2), ("allowed", 5), ("denied, ", 5), ("Clerk goes down", 1), ("the same from Python", 1)]:
-            found = sum(title.startswith(word) for title in titles)
-            check(suite, f"at least {least} of {word!r}", found >= least, titles)
-        env = {key: value for key, value in os.environ.items() if not key.startswith("CLERK_")}
-        for title, lines in guide.blocks:
-            denied = re.match(r"denied, ([A-Z_]+)", title)
-            expected = denied and denied[1]
-            ran = guide.paste(lines, env)
-            check(suite, f"{title}: all lines run", len(ran) == len(lines), ran)
-            kinds = ["VerifySession", "CheckOrgPermission", "ExplainDecision", " check ", " verify "]
-            asked = {kind for kind in kinds for line in lines if kind in line}
-            both = {"CheckOrgPermission", "ExplainDecision", " check "}
-            whole = asked in (both, {"VerifySession", "ExplainDecision"}, {" verify "})
-            check(suite, f"{title}: is explained", whole, asked)
-            for line, printed, code in ran:
-                if "CONSISTENCY_LEVEL_FULLY_CONSISTENT" in line:
-                    expected = "CLERK_UNAVAILABLE"
-                good = as_titled(line, printed, code, expected)
-                check(suite, f"{title}: {line[:60]}", good, (line, printed, code))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the suite has failed
-        check(suite, "runs", False, repr(error))
-    finally:
-        code = process.end()
-    check(suite, "SIGTERM ends it with 0", code == 0, code)
-    report("dev", suite)
-
-
 def main():
-    global failed, skipped
+    skipped = 0
     dev()
     clerk = Clerk()
     code = None
@@ -381,15 +247,19 @@ def main():
         health_and_reflection(clerk)
         go = ROOT / ".tools/go/example"
         java = ROOT / "examples/java/target"
-        for language, tool, ready, command, cwd in [
-            ("python", "python3", True, [str(ROOT / ".venv/bin/python"), "app.py"], "python"),
-            ("node", "node", (ROOT / "examples/node/node_modules").exists(), ["node", "app.mjs"], "node"),
-            ("go", "go", go.exists(), [str(go)], "go"),
+        python = str(ROOT / ".venv/bin/python")
+        in_java = ["java", "-cp", f"{java}/example.jar:{java}/lib/*"]
+        for language, tool, ready, command, watch in [
+            ("python", "python3", True, [python, "app.py"], [python, "watch.py"]),
+            ("node", "node", (ROOT / "examples/node/node_modules").exists(),
+             ["node", "app.mjs"], ["node", "watch.mjs"]),
+            ("go", "go", go.exists(), [str(go)], [str(go.with_name("watch"))]),
             ("java", "java", (java / "example.jar").exists(),
-             ["java", "-cp", f"{java}/example.jar:{java}/lib/*", "example.App"], "java"),
+             [*in_java, "example.App"], [*in_java, "example.Watch"]),
         ]:
             if shutil.which(tool) and ready:
-                example(language, command, ROOT / "examples" / cwd, clerk)
+                example(language, command, ROOT / "examples" / language, clerk)
+                watcher(language, watch, ROOT / "examples" / language, clerk)
             else:
                 why = "is not built: run `make setup`" if shutil.which(tool) else f"needs {tool}"
                 notes.append(f"skipped: {language} {why}")
@@ -397,14 +267,14 @@ def main():
     finally:
         code = clerk.service.end()
         clerk.clerk.end()
+        clerk.state.cleanup()
     suite = []
     check(suite, "SIGTERM ends the service with 0", code == 0, code)
     report("end", suite)
     for note in notes:
         print(note)
-    if CI and skipped:
-        failed += skipped
-    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    failed = harness.failed + (skipped if CI else 0)
+    print(f"{harness.passed} passed, {failed} failed, {skipped} skipped")
     sys.exit(1 if failed else 0)
 
 

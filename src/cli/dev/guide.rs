@@ -1,5 +1,7 @@
 //! What `clerk-authz dev` prints: lines to paste, each with what it answers.
 
+mod users;
+
 use std::{net::SocketAddr, path::Path};
 
 use crate::emulator::Instance;
@@ -49,10 +51,13 @@ pub(super) fn print(instance: &Instance, grpc: SocketAddr, http: SocketAddr) {
          Paste into another terminal (make setup installs grpcurl and the Python client). First this:\n\n\
          export CLERK_API_URL={clerk} CLERK_SECRET_KEY={secret_key} CLERK_AUTHZ_ISSUER={clerk}\n\
          token() {{ curl -s \"{clerk}/_emulator/token?user=$1\"; }}\n\
-         authz() {{ {grpcurl} -plaintext -d \"$2\" {grpc} clerkauthz.v1.AuthzService/$1; }}\n"
+         authz() {{ {grpcurl} -plaintext -d \"$2\" {grpc} clerkauthz.v1.AuthzService/$1; }}\n\
+         {}\n",
+        users::definitions(clerk, &secret_key),
     );
     verification(&cast, &binary, &python, grpc);
     decisions(&cast, &binary);
+    users::print(&cast);
     clerk_down(&cast, &binary);
     anstream::println!("Ctrl-C ends both.");
 }

@@ -3,6 +3,7 @@
 
 mod check;
 mod user;
+mod watch;
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tonic_types::pb::Status;
 
 pub(super) use self::check::{Circumstances, batch_check_result, decision, instance, org_question};
 pub(super) use self::user::{max_staleness, synced, user, user_id, user_key};
+pub(super) use self::watch::watch_message;
 use super::{proto, status::Violation};
 use crate::{
     authz::Question,
@@ -332,6 +334,9 @@ pub(super) fn reason(reason: Reason) -> proto::Reason {
         Reason::NoRequirement => proto::Reason::NoRequirement,
         Reason::OrganizationNotFound => proto::Reason::OrganizationNotFound,
         Reason::UserNotFound => proto::Reason::UserNotFound,
+        Reason::ResumeTokenExpired => proto::Reason::ResumeTokenExpired,
+        Reason::WatchTooSlow => proto::Reason::WatchTooSlow,
+        Reason::Draining => proto::Reason::Draining,
         Reason::StoreUnavailable => proto::Reason::StoreUnavailable,
         Reason::ClerkUnavailable => proto::Reason::ClerkUnavailable,
         Reason::ClerkRateLimited => proto::Reason::ClerkRateLimited,

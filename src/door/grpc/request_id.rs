@@ -1,9 +1,10 @@
 //! What names a request, and a decision, in answers and in logs.
 
 use std::{
+    fmt,
     hash::{BuildHasher, RandomState},
     sync::{
-        LazyLock,
+        LazyLock, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -15,24 +16,40 @@ const REQUEST_ID: &str = "x-request-id";
 /// The longest request id in bytes that is believed; a longer one is replaced.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
-/// Names a request in answers and in logs.
-pub(super) type RequestId = MetadataValue<tonic::metadata::Ascii>;
+type Text = MetadataValue<tonic::metadata::Ascii>;
 
-/// The caller's request id where it has a good one, else a new one.
+/// Names a request in answers and in logs. Where the caller gave none it is made when something is
+/// first said under it: an answer that nothing was logged about needs none.
+pub(super) struct RequestId(OnceLock<Text>);
+
+impl RequestId {
+    fn text(&self) -> &Text {
+        self.0.get_or_init(|| {
+            let digits = new_digits();
+            Text::try_from(&digits[..]).unwrap_or_else(|_| Text::from_static("0"))
+        })
+    }
+}
+
+/// As it stands in the log.
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text().fmt(f)
+    }
+}
+
+/// The caller's request id where it has a good one, else one that is made when it is needed.
 pub(super) fn of<T>(request: &Request<T>) -> RequestId {
     let given = request.metadata().get(REQUEST_ID);
-    match given {
+    RequestId(match given {
         Some(given)
             if (1..=MAX_REQUEST_ID_BYTES).contains(&given.len())
                 && given.as_bytes().iter().all(u8::is_ascii_graphic) =>
         {
-            given.clone()
+            given.clone().into()
         }
-        _ => {
-            let digits = new_digits();
-            MetadataValue::try_from(&digits[..]).unwrap_or_else(|_| MetadataValue::from_static("0"))
-        }
-    }
+        _ => OnceLock::new(),
+    })
 }
 
 /// A new name for a decision: 16 hexadecimal digits.
@@ -48,21 +65,27 @@ fn new_digits() -> [u8; 16] {
     std::array::from_fn(|position| b"0123456789abcdef"[(id >> (60 - 4 * position)) as usize & 0xf])
 }
 
-/// Returns the request's id with its answer.
+/// Returns the request's id with its answer: one that was given or logged, and with an error always.
 pub(super) fn identified<T>(
-    mut id: RequestId,
+    id: RequestId,
     answer: Result<T, Status>,
 ) -> Result<Response<T>, Status> {
     // It never comes again: HPACK must not remember it (RFC 7541 §7.1.3 has the same flag).
-    id.set_sensitive(true);
+    let unique = |mut text: Text| {
+        text.set_sensitive(true);
+        text
+    };
     match answer {
         Ok(answer) => {
             let mut response = Response::new(answer);
-            response.metadata_mut().insert(REQUEST_ID, id);
+            if let Some(text) = id.0.into_inner() {
+                response.metadata_mut().insert(REQUEST_ID, unique(text));
+            }
             Ok(response)
         }
         Err(mut status) => {
-            status.metadata_mut().insert(REQUEST_ID, id);
+            let text = id.text().clone();
+            status.metadata_mut().insert(REQUEST_ID, unique(text));
             Err(status)
         }
     }

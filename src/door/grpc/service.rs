@@ -2,6 +2,7 @@
 
 mod explain;
 mod users;
+mod watch;
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,7 +28,7 @@ use crate::{
     identity::Timestamp,
     keys::Clock,
     reason::Reason,
-    sync::UserSync,
+    sync::{UserSync, Watches},
 };
 
 /// The most requests in a batch.
@@ -41,16 +42,24 @@ pub struct AuthzDoor {
     checker: Arc<Checker>,
     /// Where there is a database.
     users: Option<UserSync>,
+    /// Likewise.
+    watches: Option<Arc<Watches>>,
     clock: Clock,
     calls: Arc<CallStats>,
 }
 
 impl AuthzDoor {
-    /// Asks `checker`, and of users `users`, by `clock`.
-    pub fn new(checker: Arc<Checker>, users: Option<UserSync>, clock: Clock) -> Self {
+    /// Asks `checker`, and of users `users` and `watches`, by `clock`.
+    pub fn new(
+        checker: Arc<Checker>,
+        users: Option<UserSync>,
+        watches: Option<Arc<Watches>>,
+        clock: Clock,
+    ) -> Self {
         Self {
             checker,
             users,
+            watches,
             clock,
             calls: Arc::default(),
         }
@@ -197,6 +206,17 @@ fn circumstances<'a, T>(
 
 #[tonic::async_trait]
 impl AuthzService for AuthzDoor {
+    type WatchUsersStream = watch::Messages;
+
+    async fn watch_users(
+        &self,
+        request: Request<proto::WatchUsersRequest>,
+    ) -> Result<Response<Self::WatchUsersStream>, Status> {
+        let id = request_id::of(&request);
+        let answer = self.watch(&id, &request.into_inner()).await;
+        identified(id, answer)
+    }
+
     async fn verify_session(
         &self,
         request: Request<proto::VerifySessionRequest>,

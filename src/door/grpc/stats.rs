@@ -20,6 +20,8 @@ pub enum Rpc {
     SyncUser,
     /// `GetUser`.
     GetUser,
+    /// `WatchUsers`: how it began.
+    WatchUsers,
     /// `ExplainDecision`.
     ExplainDecision,
     /// `Check` of Envoy's external authorization.
@@ -28,13 +30,14 @@ pub enum Rpc {
 
 impl Rpc {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::VerifySession,
         Self::BatchVerifySession,
         Self::CheckOrgPermission,
         Self::BatchCheckOrgPermission,
         Self::SyncUser,
         Self::GetUser,
+        Self::WatchUsers,
         Self::ExplainDecision,
         Self::Check,
     ];
@@ -48,6 +51,7 @@ impl Rpc {
             Self::BatchCheckOrgPermission => "BatchCheckOrgPermission",
             Self::SyncUser => "SyncUser",
             Self::GetUser => "GetUser",
+            Self::WatchUsers => "WatchUsers",
             Self::ExplainDecision => "ExplainDecision",
             Self::Check => "Check",
         }

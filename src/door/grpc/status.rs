@@ -54,10 +54,13 @@ const fn code(reason: Reason) -> Code {
         | Reason::RouteUnmatched
         | Reason::PathAmbiguous => Code::PermissionDenied,
         Reason::OrganizationNotFound | Reason::UserNotFound => Code::NotFound,
+        Reason::ResumeTokenExpired => Code::OutOfRange,
+        Reason::WatchTooSlow => Code::Aborted,
         Reason::KeysUnavailable
         | Reason::ClerkUnavailable
         | Reason::ClerkRateLimited
-        | Reason::StoreUnavailable => Code::Unavailable,
+        | Reason::StoreUnavailable
+        | Reason::Draining => Code::Unavailable,
         Reason::Overloaded => Code::ResourceExhausted,
     }
 }

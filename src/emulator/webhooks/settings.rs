@@ -183,8 +183,9 @@ fn is_of_this_machine(url: &Url) -> bool {
     url.scheme() == "http" && is_here
 }
 
-fn new_secret() -> String {
-    // 24 bytes, as Svix makes them. Opens nothing but this emulator's endpoint.
+/// A signing secret that nobody had before: 24 bytes, as Svix makes them. Opens nothing but this
+/// emulator's endpoint.
+pub fn new_secret() -> String {
     let key: String = random_id().chars().take(24).collect();
     format!("{SECRET_PREFIX}{}", STANDARD.encode(key))
 }

@@ -94,7 +94,6 @@ impl<'a> Host<'a> {
         }
         let colon = authority.iter().position(|&byte| byte == b':');
         let (name, port) = authority.split_at(colon.unwrap_or(authority.len()));
-        // Before anything is said of the port: in `user:secret@host` there is none.
         let is_of_a_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
         let name = match std::str::from_utf8(name) {
             Ok(text) if name.iter().all(is_of_a_name) => text,

@@ -1,27 +1,29 @@
 //! One message that was claimed: its effect, or what comes after its failure.
 
-use std::time::Duration;
+use std::{slice, time::Duration};
 
 use tracing::{debug, error, info, warn};
 
 use super::{Inbox, Inboxes};
 use crate::{
+    backoff::{self, Backoff},
     identity::Timestamp,
     mirror::{Claimed, Effect, Failed, Next, StoreError},
-    webhook::Envelope,
+    webhook::{Envelope, EventType},
 };
 
 /// How often a message is tried; at it, it goes to the poison list. The last try is 14 to 27 minutes
 /// behind the first.
 pub(super) const MAX_ATTEMPTS: u32 = 12;
-/// From the first try to the second.
-const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-/// The longest wait between two tries.
-const MAX_BACKOFF: Duration = Duration::from_secs(600);
+/// Between two tries.
+const BACKOFF: Backoff = Backoff {
+    first: Duration::from_secs(1),
+    longest: Duration::from_secs(600),
+};
 
 /// Why a message was not applied.
 #[derive(Debug)]
-enum Failure {
+pub(super) enum Failure {
     /// It will never be.
     Unreadable(Box<str>),
     /// Perhaps later.
@@ -32,7 +34,7 @@ impl Inboxes {
     /// Applies a message, or says what comes next. Whatever ends this half-way, the message is
     /// applied whole or is claimed again when its lease has passed.
     pub(super) async fn apply(&self, inbox: &Inbox, claimed: Claimed) {
-        let failure = match self.try_to_apply(inbox, &claimed).await {
+        let failure = match self.apply_together(inbox, slice::from_ref(&claimed)).await {
             Ok(()) => return,
             // Somebody else has it, or has decided.
             Err(Failure::Store(StoreError::ClaimLost)) => {
@@ -41,7 +43,7 @@ impl Inboxes {
             }
             Err(failure) => failure,
         };
-        let failed = failed(&failure, claimed.attempt, self.now(), fastrand::f64());
+        let failed = failed(&failure, claimed.attempt, self.now(), backoff::chance());
         let (instance, event_type) = (&inbox.instance, &*claimed.message.event_type);
         let (message_id, attempt) = (&claimed.message.id, claimed.attempt);
         match failed.next {
@@ -65,7 +67,30 @@ impl Inboxes {
         }
     }
 
-    async fn try_to_apply(&self, inbox: &Inbox, claimed: &Claimed) -> Result<(), Failure> {
+    /// Applies messages in one transaction, or none of them.
+    pub(super) async fn apply_together(
+        &self,
+        inbox: &Inbox,
+        claimed: &[Claimed],
+    ) -> Result<(), Failure> {
+        let mut types = Vec::with_capacity(claimed.len());
+        let mut effects = Vec::with_capacity(claimed.len());
+        for claimed in claimed {
+            let (event_type, effect) = self.effect(claimed)?;
+            types.push(event_type);
+            effects.push(effect);
+        }
+        let (instance, now) = (&inbox.instance, self.now());
+        let applied = self.store.apply_all(instance, &effects, now).await;
+        applied.map_err(Failure::Store)?;
+        for event_type in &types {
+            inbox.counters.applied(event_type);
+        }
+        Ok(())
+    }
+
+    /// What a message says, and of what type it is.
+    fn effect(&self, claimed: &Claimed) -> Result<(EventType, Effect), Failure> {
         let body = claimed.message.body.as_deref().unwrap_or_default();
         let envelope = Envelope::parse(body)
             .map_err(|invalid| Failure::Unreadable(invalid.to_string().into()))?;
@@ -77,10 +102,7 @@ impl Inboxes {
             facts,
             done: Some(claimed.claim),
         };
-        let applied = self.store.apply(&inbox.instance, effect, self.now()).await;
-        applied.map_err(Failure::Store)?;
-        inbox.counters.applied(&envelope.event_type);
-        Ok(())
+        Ok((envelope.event_type, effect))
     }
 }
 
@@ -96,36 +118,15 @@ fn failed(failure: &Failure, attempt: u32, now: Timestamp, chance: f64) -> Faile
             next: if attempt >= MAX_ATTEMPTS {
                 Next::Poison
             } else {
-                Next::TryAt(now.plus(backoff(attempt, chance)))
+                Next::TryAt(now.plus(BACKOFF.after(attempt, chance)))
             },
         },
     }
 }
 
-/// Twice as long each time, less up to a half by chance, so that what failed together does not come
-/// back together.
-fn backoff(attempt: u32, chance: f64) -> Duration {
-    let doublings = attempt.saturating_sub(1).min(16);
-    let full = FIRST_BACKOFF
-        .saturating_mul(1 << doublings)
-        .min(MAX_BACKOFF);
-    full.mul_f64(1.0 - chance.clamp(0.0, 1.0) / 2.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn waits_double_up_to_a_bound_and_differ_by_chance() {
-        let seconds = |attempt| backoff(attempt, 0.0).as_secs();
-        assert_eq!(
-            [1, 2, 3, 10, 11, 12, 1_000].map(seconds),
-            [1, 2, 4, 512, 600, 600, 600]
-        );
-        assert_eq!(backoff(3, 1.0), Duration::from_secs(2));
-        assert_eq!(backoff(3, 0.5), Duration::from_secs(3));
-    }
 
     #[test]
     fn what_cannot_be_read_is_given_up_at_once_and_a_failing_store_is_not() {
@@ -137,7 +138,7 @@ mod tests {
             cause: "gone".into(),
         });
         let next = |attempt| failed(&store, attempt, now, 0.0).next;
-        assert_eq!(next(1), Next::TryAt(now.plus(FIRST_BACKOFF)));
+        assert_eq!(next(1), Next::TryAt(now.plus(BACKOFF.first)));
         assert!(matches!(next(MAX_ATTEMPTS - 1), Next::TryAt(_)));
         assert_eq!(next(MAX_ATTEMPTS), Next::Poison);
     }

@@ -1,20 +1,25 @@
 //! The workers: one loop for each instance.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::ready, sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
-use tokio::time::{sleep, timeout};
+use futures_util::{StreamExt, stream};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{Inbox, Inboxes};
 
 /// Messages of an instance that are worked on at once, by this process. Others wait.
-const AT_ONCE: u32 = 8;
+const AT_ONCE: u32 = 32;
 /// How long a message is one worker's. A worker that is gone keeps it back for so long.
 const LEASE: Duration = Duration::from_secs(20);
-/// How long a worker tries: less than the lease, so that nobody else has the message meanwhile.
-const APPLY_WITHIN: Duration = Duration::from_secs(15);
+/// How long they may take in one transaction; then each is tried alone.
+const TOGETHER_WITHIN: Duration = Duration::from_secs(5);
+/// How long they may take then: with the time before it less than the lease, so that nobody else has
+/// them meanwhile.
+const APPLY_WITHIN: Duration = Duration::from_secs(10);
+/// Messages that are tried alone at once: fewer than the store has connections.
+const ALONE_AT_ONCE: usize = 8;
 /// How long what is under way has to end after the stop. What is cut off is undone, and claimed
 /// again when its lease has passed.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -70,20 +75,25 @@ impl Inboxes {
                 return Worked::StoreFailed;
             }
         };
-        // Never two about one entity, so their order does not matter.
-        join_all(claimed.into_iter().map(|claimed| async {
+        let together = timeout(TOGETHER_WITHIN, self.apply_together(inbox, &claimed));
+        if matches!(together.await, Ok(Ok(()))) {
+            return Worked::Some;
+        }
+        // One of them is at fault, or the store is; each finds out for itself. Never two are about
+        // one entity, so their order does not matter.
+        let end = Instant::now() + APPLY_WITHIN;
+        let alone = claimed.into_iter().map(|claimed| async {
             let id = claimed.message.id.clone();
-            if timeout(APPLY_WITHIN, self.apply(inbox, claimed))
-                .await
-                .is_err()
-            {
+            let applied = timeout_at(end, self.apply(inbox, claimed));
+            if applied.await.is_err() {
                 warn!(
                     instance = %inbox.instance, message_id = %id,
                     "a message was not applied within {APPLY_WITHIN:?}; its lease has to pass"
                 );
             }
-        }))
-        .await;
+        });
+        let alone = stream::iter(alone).buffer_unordered(ALONE_AT_ONCE);
+        alone.for_each(|()| ready(())).await;
         Worked::Some
     }
 }

@@ -17,6 +17,7 @@ use tokio::{
 use crate::support::{PATIENCE, eventually, get};
 
 const CONFIG: &str = include_str!("../../../deploy/envoy/envoy.yaml");
+const REPLICAS: &str = include_str!("../../../deploy/envoy/envoy-replicas.yaml");
 const PAGE: &str = include_str!("../../../docs/envoy.md");
 
 /// How Envoy is set up.
@@ -28,6 +29,8 @@ pub enum SetUp {
     Bare,
     /// As shipped, with a route for `/me` alone.
     SomeRoutes,
+    /// As shipped for several replicas; the second is here.
+    Replicas(SocketAddr),
     /// As shipped, and clerk-authz sees some headers only.
     AllowedHeaders,
 }
@@ -192,12 +195,14 @@ fn config(
     authz: SocketAddr,
     upstream: SocketAddr,
 ) -> String {
-    let mut config = CONFIG.to_owned();
+    let mut config = match set_up {
+        SetUp::Replicas(_) => REPLICAS.to_owned(),
+        SetUp::Shipped | SetUp::Bare | SetUp::SomeRoutes | SetUp::AllowedHeaders => {
+            CONFIG.to_owned()
+        }
+    };
     let mut replace = |from: &str, to: &str| {
-        assert!(
-            config.contains(from),
-            "deploy/envoy/envoy.yaml has no {from:?}"
-        );
+        assert!(config.contains(from), "the shipped file has no {from:?}");
         config = config.replace(from, to);
     };
     for (shipped, port) in [
@@ -213,6 +218,12 @@ fn config(
     }
     match set_up {
         SetUp::Shipped => {}
+        SetUp::Replicas(second) => {
+            let questions = free_ports()[0];
+            replace("port_value: 10001 ", &format!("port_value: {questions} "));
+            let second = second.port();
+            replace("port_value: 50052 ", &format!("port_value: {second} "));
+        }
         SetUp::SomeRoutes => replace("{ prefix: \"/\" }", "{ prefix: \"/me\" }"),
         SetUp::Bare => {
             replace("REJECT_REQUEST\n", "KEEP_UNCHANGED\n");

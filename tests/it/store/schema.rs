@@ -17,7 +17,7 @@ on_each_engine! {
         let id = user_id("user_1");
         let found = again.user(&database.instance, UserKey::Id(&id)).await.expect("answered");
         assert!(found.is_some());
-        assert_eq!(database.place.number("SELECT COUNT(*) FROM schema_version").await, 1);
+        assert_eq!(database.place.number("SELECT COUNT(*) - MAX(version) FROM schema_version").await, 0);
         let closed = database.store.ping().await;
         assert!(matches!(closed, Err(StoreError::Unavailable { .. })), "{closed:?}");
     }
@@ -43,7 +43,12 @@ async fn starts_at_once(place: Place) {
     for started in futures_util::future::join_all(starts).await {
         started.expect("it starts");
     }
-    assert_eq!(place.number("SELECT COUNT(*) FROM schema_version").await, 1);
+    assert_eq!(
+        place
+            .number("SELECT COUNT(*) - MAX(version) FROM schema_version")
+            .await,
+        0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

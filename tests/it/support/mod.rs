@@ -6,6 +6,7 @@ pub mod postgres;
 pub mod process;
 pub mod raw;
 pub mod receiver;
+pub mod twins;
 pub mod upstream;
 pub mod webhook;
 
@@ -60,6 +61,8 @@ pub fn settings(variables: &[(&str, &str)]) -> Settings {
     let mut environment: EnvironmentVariables = [
         ("CLERK_AUTHZ_GRPC_ADDR", "127.0.0.1:0"),
         ("CLERK_AUTHZ_HTTP_ADDR", "127.0.0.1:0"),
+        // Or what a test sees would depend on the time of the day.
+        ("CLERK_AUTHZ_RECONCILE_AT", "off"),
     ]
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value.into()))

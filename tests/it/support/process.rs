@@ -21,12 +21,21 @@ pub struct Service {
 impl Service {
     /// With these variables and no others.
     pub async fn start(variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_clerk-authz"))
-            .arg("serve")
+        Self::start_behind(&[], variables).await
+    }
+
+    /// Behind a command that becomes what stands behind it.
+    pub async fn start_behind(command: &[&str], variables: &[(&str, &str)]) -> Self {
+        let service = [env!("CARGO_BIN_EXE_clerk-authz"), "serve"];
+        let words = [command, &service].concat();
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
             .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .envs([
                 ("CLERK_AUTHZ_GRPC_ADDR", "127.0.0.1:0"),
                 ("CLERK_AUTHZ_HTTP_ADDR", "127.0.0.1:0"),
+                ("CLERK_AUTHZ_RECONCILE_AT", "off"),
             ])
             .envs(variables.iter().copied())
             .stderr(Stdio::piped())
@@ -63,6 +72,11 @@ impl Service {
             http_addr,
             log,
         }
+    }
+
+    /// The process's id, which stays that of the command in front of it.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
     }
 
     /// `kill -9`, whatever it is doing; what it had logged.

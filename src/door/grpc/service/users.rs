@@ -131,16 +131,19 @@ impl AuthzDoor {
         }
     }
 
-    fn named(&self, rpc: Rpc, name: &str) -> Result<Arc<Instance>, Status> {
+    pub(super) fn named(&self, rpc: Rpc, name: &str) -> Result<Arc<Instance>, Status> {
         convert::instance(name, &self.verifier().instances())
             .map_err(|description| self.invalid(rpc, vec![Violation::new("instance", description)]))
     }
 
     fn users(&self, rpc: Rpc, id: &RequestId) -> Result<&UserSync, Status> {
-        self.users.as_ref().ok_or_else(|| {
-            warn!(rpc = rpc.name(), "needs CLERK_AUTHZ_DATABASE_URL");
-            self.unavailable(rpc, id, Reason::StoreUnavailable, CONFIGURATION_RETRY_AFTER)
-        })
+        let users = self.users.as_ref();
+        users.ok_or_else(|| self.without_database(rpc, id))
+    }
+
+    pub(super) fn without_database(&self, rpc: Rpc, id: &RequestId) -> Status {
+        warn!(rpc = rpc.name(), "needs CLERK_AUTHZ_DATABASE_URL");
+        self.unavailable(rpc, id, Reason::StoreUnavailable, CONFIGURATION_RETRY_AFTER)
     }
 
     fn sync_failed(&self, rpc: Rpc, id: &RequestId, error: &SyncError) -> Status {
@@ -156,24 +159,13 @@ impl AuthzDoor {
             SyncError::Clerk(DirectoryError::Rejected { .. }) => {
                 (Reason::ClerkUnavailable, CONFIGURATION_RETRY_AFTER)
             }
-            SyncError::Store(
-                StoreError::Unavailable { .. }
-                | StoreError::Conflict { .. }
-                | StoreError::ClaimLost,
-            ) => (Reason::StoreUnavailable, STORE_RETRY_AFTER),
-            SyncError::Store(
-                StoreError::NotWritable { .. }
-                | StoreError::Refused { .. }
-                | StoreError::NewerSchema { .. }
-                | StoreError::TooManyFacts { .. }
-                | StoreError::Broken { .. },
-            ) => (Reason::StoreUnavailable, CONFIGURATION_RETRY_AFTER),
+            SyncError::Store(error) => (Reason::StoreUnavailable, store_retry_after(error)),
         };
         warn!(rpc = rpc.name(), %error, "cannot tell");
         self.unavailable(rpc, id, reason, retry_after)
     }
 
-    fn unavailable(
+    pub(super) fn unavailable(
         &self,
         rpc: Rpc,
         id: &RequestId,
@@ -183,5 +175,19 @@ impl AuthzDoor {
         self.calls.count(rpc, CallOutcome::Decided(reason));
         warn!(rpc = rpc.name(), request_id = ?id, reason = reason.name(), "cannot tell");
         status::unavailable(reason, retry_after)
+    }
+}
+
+/// When it is worth asking again after the store failed.
+pub(super) const fn store_retry_after(error: &StoreError) -> Duration {
+    match error {
+        StoreError::Unavailable { .. } | StoreError::Conflict { .. } | StoreError::ClaimLost => {
+            STORE_RETRY_AFTER
+        }
+        StoreError::NotWritable { .. }
+        | StoreError::Refused { .. }
+        | StoreError::NewerSchema { .. }
+        | StoreError::TooManyFacts { .. }
+        | StoreError::Broken { .. } => CONFIGURATION_RETRY_AFTER,
     }
 }

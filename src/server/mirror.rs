@@ -1,0 +1,54 @@
+//! What keeps the mirror true in the background: reconciliation at its time, and look-ups.
+
+use std::sync::Arc;
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    keys::Clock,
+    settings::Settings,
+    store::SqlStore,
+    sync::{Listings, Nightly, ReconcileAt, Settler, process_holder},
+};
+
+/// Both, and whom they ask.
+#[derive(Clone)]
+pub(super) struct MirrorKeepers {
+    pub(super) listings: Arc<Listings>,
+    pub(super) nightly: Arc<Nightly>,
+    pub(super) settler: Arc<Settler>,
+}
+
+impl MirrorKeepers {
+    /// Of the mirror in `store`; they work from [`Self::start`] on.
+    pub(super) fn new(settings: &Settings, store: &SqlStore, clock: &Clock) -> Self {
+        let (listings, store) = (Arc::new(Listings::default()), Arc::new(store.clone()));
+        let at = match settings.reconcile_at_minutes {
+            Some(minutes) => ReconcileAt::Daily(minutes),
+            None => ReconcileAt::Off,
+        };
+        let holder = process_holder();
+        Self {
+            nightly: Arc::new(Nightly::new(
+                Arc::clone(&store) as _,
+                Arc::clone(&listings),
+                at,
+                holder.clone(),
+                Arc::clone(clock),
+            )),
+            settler: Arc::new(Settler::new(
+                store,
+                Arc::clone(&listings),
+                holder,
+                Arc::clone(clock),
+            )),
+            listings,
+        }
+    }
+
+    pub(super) fn start(&self, stop: &CancellationToken, tasks: &TaskTracker) {
+        tasks.spawn(Arc::clone(&self.nightly).run(stop.clone()));
+        tasks.spawn(Arc::clone(&self.nightly).watch(stop.clone()));
+        tasks.spawn(Arc::clone(&self.settler).run(stop.clone()));
+    }
+}
