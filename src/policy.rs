@@ -5,6 +5,7 @@
 
 mod compile;
 mod file;
+mod narrowing;
 mod pattern;
 mod precedence;
 mod problem;
@@ -12,6 +13,7 @@ mod route;
 mod router;
 mod target;
 
+pub use self::narrowing::InvalidNarrowing;
 pub use self::pattern::{HostPattern, PathPattern, Segment};
 pub use self::problem::{PolicyProblem, PolicyProblems};
 pub use self::route::{Access, Browser, OnCannotTell, OrganizationFrom, Route, RouteFreshness};

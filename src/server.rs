@@ -35,7 +35,7 @@ use crate::{
     authz::{Checker, Instances, MembershipSettings, SessionLookups, TokenCache, Verifier},
     door::{
         GuardedListener, ListenerLimits,
-        grpc::{self, AuthzDoor, HealthReport},
+        grpc::{self, AuthzDoor, ExtAuthzDoor, HealthReport},
         http,
     },
     identity::Timestamp,
@@ -343,6 +343,10 @@ pub async fn start_under(
         watches.clone(),
         Arc::clone(&clock),
     );
+    let ext_authz = policies.as_ref().map(|policies| {
+        let gatekeeper = Arc::clone(policies.gatekeeper());
+        ExtAuthzDoor::new(gatekeeper, Arc::clone(&clock), door.calls())
+    });
     let exporter = Exporter::new(metrics::source(Sources {
         checker,
         calls: door.calls(),
@@ -359,8 +363,9 @@ pub async fn start_under(
             async move {
                 let stop = draining.cancelled_owned();
                 let max_calls = limits.max_calls;
-                if let Err(error) = grpc::serve(grpc_listener, door, health, max_calls, stop).await
-                {
+                let served =
+                    grpc::serve(grpc_listener, door, ext_authz, health, max_calls, stop).await;
+                if let Err(error) = served {
                     error!(%error, "the gRPC door ended");
                 }
             }

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "suites say what they ran")]
 
 mod advisories;
+mod authorize_request;
 mod bad_input;
 mod check_org_permission;
 mod clerk_api;
@@ -13,6 +14,7 @@ mod command_line;
 mod convergence;
 
 mod emulator;
+mod envoy;
 mod health;
 mod instances;
 mod jwks;

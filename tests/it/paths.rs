@@ -1,7 +1,7 @@
 //! The one normaliser of hosts and paths: the corpus, and properties against a slow reference that
 //! shares no code with it (docs/paths.md).
 
-mod corpus;
+pub mod corpus;
 mod reference;
 
 use std::{collections::BTreeSet, fs, path::Path as File};

@@ -7,8 +7,8 @@ use url::Url;
 use super::{Gatekeeper, Identity, Outcome, ProxiedRequest};
 use crate::{
     authz::{
-        CannotTell, Consistency, OrgAnswer, OrgQuestion, OrganizationRef, Question, Subject,
-        Verdict, Verified,
+        CannotTell, Consistency, Decision, OrgAnswer, OrgQuestion, OrganizationRef, Question,
+        Subject, Verdict, Verified,
     },
     credential::Credential,
     decision::Requirement,
@@ -101,8 +101,17 @@ impl Asked<'_> {
         let allowed = self.holds(&self.route.access, steps).await?;
         match self.request.narrowing {
             None => Ok(allowed),
-            // Both must hold; what the upstream is told is what was found out last.
-            Some(narrowing) => self.holds(narrowing, steps).await,
+            // Both must hold. Who only has to be signed in is decided about by the route alone.
+            Some(narrowing) => {
+                let (reason, identity) = self.holds(narrowing, steps).await?;
+                let decided = identity.as_ref().is_some_and(|it| it.decision.is_some());
+                match allowed {
+                    (_, Some(by_route)) if by_route.decision.is_some() && !decided => {
+                        Ok((reason, Some(by_route)))
+                    }
+                    _ => Ok((reason, identity)),
+                }
+            }
         }
     }
 
@@ -131,7 +140,7 @@ impl Asked<'_> {
     async fn public(&self, steps: &mut Steps) -> Result<(Reason, Option<Identity>), Denial> {
         let allowed = |identity| Ok((Reason::RoutePublic, identity));
         match self.verdict(steps).await {
-            Ok(Verdict::Accepted(verified)) => allowed(Some(Identity::of(verified))),
+            Ok(Verdict::Accepted(verified)) => allowed(Some(self.identity(verified, None))),
             Ok(Verdict::Denied(Reason::TokenMissing)) => allowed(None),
             Ok(Verdict::Denied(reason)) => Err(unauthenticated(reason)),
             Err(_) if self.route.on_cannot_tell == OnCannotTell::Allow => allowed(None),
@@ -150,7 +159,9 @@ impl Asked<'_> {
             {
                 Err(Denial::forbidden(Reason::ImpersonationNotAllowed))
             }
-            Ok(Verdict::Accepted(verified)) => Ok((Reason::Allowed, Some(Identity::of(verified)))),
+            Ok(Verdict::Accepted(verified)) => {
+                Ok((Reason::Allowed, Some(self.identity(verified, None))))
+            }
             Ok(Verdict::Denied(reason)) => Err(unauthenticated(reason)),
             Err(cannot_tell) => Err(Denial::unavailable(cannot_tell)),
         }
@@ -183,10 +194,7 @@ impl Asked<'_> {
         let answer = checker.check_org_permission(&question, self.now, steps);
         match answer.await {
             Ok(OrgAnswer::Decided(decision)) if decision.is_allowed() => {
-                let identity = Identity {
-                    verified,
-                    decision: Some(Box::new(decision)),
-                };
+                let identity = self.identity(verified, Some(Box::new(decision)));
                 Ok((Reason::Allowed, Some(identity)))
             }
             Ok(OrgAnswer::Decided(decision)) => {
@@ -203,6 +211,14 @@ impl Asked<'_> {
                 Err(Denial::forbidden(Reason::OrganizationNotFound))
             }
             Err(cannot_tell) => Err(Denial::unavailable(cannot_tell)),
+        }
+    }
+
+    fn identity(&self, verified: Arc<Verified>, decision: Option<Box<Decision>>) -> Identity {
+        Identity {
+            token_is_current: self.gatekeeper.checker.is_current(&verified),
+            verified,
+            decision,
         }
     }
 
@@ -245,15 +261,6 @@ impl Asked<'_> {
         OrganizationRef::parse(named)
             .map(Some)
             .map_err(|_| missing())
-    }
-}
-
-impl Identity {
-    fn of(verified: Arc<Verified>) -> Self {
-        Self {
-            verified,
-            decision: None,
-        }
     }
 }
 

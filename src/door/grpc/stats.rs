@@ -24,11 +24,13 @@ pub enum Rpc {
     WatchUsers,
     /// `ExplainDecision`.
     ExplainDecision,
+    /// `Check` of Envoy's external authorization.
+    Check,
 }
 
 impl Rpc {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::VerifySession,
         Self::BatchVerifySession,
         Self::CheckOrgPermission,
@@ -37,6 +39,7 @@ impl Rpc {
         Self::GetUser,
         Self::WatchUsers,
         Self::ExplainDecision,
+        Self::Check,
     ];
 
     /// Its name in metrics and logs.
@@ -50,6 +53,7 @@ impl Rpc {
             Self::GetUser => "GetUser",
             Self::WatchUsers => "WatchUsers",
             Self::ExplainDecision => "ExplainDecision",
+            Self::Check => "Check",
         }
     }
 }

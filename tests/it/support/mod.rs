@@ -7,6 +7,7 @@ pub mod process;
 pub mod raw;
 pub mod receiver;
 pub mod twins;
+pub mod upstream;
 pub mod webhook;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
