@@ -10,6 +10,7 @@ mod dev;
 mod emulator;
 mod health;
 mod inbox;
+mod policy;
 mod report;
 mod serve;
 mod verify;
@@ -57,6 +58,8 @@ enum Command {
     Health(health::Health),
     /// Look at webhook messages, and decide about those that cannot be applied
     Inbox(inbox::Inbox),
+    /// Check, explain and test a route policy
+    Policy(policy::Policy),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example: clerk-authz completions bash > /etc/bash_completion.d/clerk-authz"
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => run(check.run()),
         Command::Health(health) => run(health.run()),
         Command::Inbox(inbox) => run(inbox.run()),
+        Command::Policy(policy) => run(policy.run()),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

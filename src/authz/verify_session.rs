@@ -64,10 +64,20 @@ pub struct Verified {
     /// What the token says.
     pub session: Session,
     instance: Arc<Instance>,
-    key: Arc<VerifyingKey>,
+    /// `None` where nothing was verified, but supposed.
+    key: Option<Arc<VerifyingKey>>,
 }
 
 impl Verified {
+    /// What a token would say, if there were one.
+    pub(super) fn supposed(session: Session, instance: Arc<Instance>) -> Self {
+        Self {
+            session,
+            instance,
+            key: None,
+        }
+    }
+
     /// The instance that the token belongs to.
     pub fn instance(&self) -> &Arc<Instance> {
         &self.instance
@@ -363,7 +373,10 @@ impl Verifier {
         let stands = instances
             .by_issuer(instance.issuer.as_str())
             .is_some_and(|current| Arc::ptr_eq(current, instance))
-            && instance.keyring.stands(&verified.key, now);
+            && verified
+                .key
+                .as_ref()
+                .is_some_and(|key| instance.keyring.stands(key, now));
         if !stands {
             self.cache.remove(key);
             return None;
@@ -399,7 +412,7 @@ impl Verifier {
         Ok(Arc::new(Verified {
             session: claimed.session,
             instance: Arc::clone(instance),
-            key,
+            key: Some(key),
         }))
     }
 

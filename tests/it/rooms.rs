@@ -31,7 +31,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "policy",
-        &["decision", "reason"],
+        &["decision", "identity", "mirror", "reason"],
         &[
             "aws_lc_rs",
             "humantime",
