@@ -2,6 +2,7 @@
 //!
 //! Called by `server`. May not touch `clerk` or a store.
 
+pub mod answer;
 pub mod grpc;
 pub mod http;
 mod listener;

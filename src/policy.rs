@@ -7,6 +7,7 @@ mod cases;
 mod compile;
 mod explain;
 mod file;
+mod narrowing;
 mod pattern;
 mod precedence;
 mod problem;
@@ -18,6 +19,7 @@ pub use self::cases::{
     Case, CaseMembership, CaseRequest, CaseSession, Effect, Expected, Sender, UNNAMED_HOST,
 };
 pub use self::explain::Mismatch;
+pub use self::narrowing::InvalidNarrowing;
 pub use self::pattern::{HostPattern, PathPattern, Segment};
 pub use self::problem::{PolicyProblem, PolicyProblems};
 pub use self::route::{Access, Browser, OnCannotTell, OrganizationFrom, Route, RouteFreshness};

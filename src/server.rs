@@ -32,7 +32,7 @@ use crate::{
     authz::{Checker, Instances, MembershipSettings, SessionLookups, TokenCache, Verifier},
     door::{
         GuardedListener, ListenerLimits,
-        grpc::{self, AuthzDoor, HealthReport},
+        grpc::{self, AuthzDoor, ExtAuthzDoor, HealthReport},
         http,
     },
     identity::Timestamp,
@@ -313,6 +313,10 @@ pub async fn start_under(
     }
     let users = store.clone().map(|store| UserSync::new(Arc::new(store)));
     let door = AuthzDoor::new(Arc::clone(&checker), users, Arc::clone(&clock));
+    let ext_authz = policies.as_ref().map(|policies| {
+        let gatekeeper = Arc::clone(policies.gatekeeper());
+        ExtAuthzDoor::new(gatekeeper, Arc::clone(&clock), door.calls())
+    });
     let exporter = Exporter::new(metrics::source(
         checker,
         door.calls(),
@@ -327,8 +331,9 @@ pub async fn start_under(
             async move {
                 let stop = draining.cancelled_owned();
                 let max_calls = limits.max_calls;
-                if let Err(error) = grpc::serve(grpc_listener, door, health, max_calls, stop).await
-                {
+                let served =
+                    grpc::serve(grpc_listener, door, ext_authz, health, max_calls, stop).await;
+                if let Err(error) = served {
                     error!(%error, "the gRPC door ended");
                 }
             }

@@ -15,11 +15,11 @@ use self::{
     shadow::Shadow,
 };
 pub use self::{rehearsal::rehearse, shadow::ShadowStats};
-use super::{Checker, Decision, Verified};
+use super::{Checker, Decision, Source, Verified};
 use crate::{
     decision::Reverification,
     explain::Steps,
-    identity::Timestamp,
+    identity::{Organization, OrganizationId, Texts, Timestamp},
     policy::{Access, Effect, Policy, Route},
     reason::Reason,
 };
@@ -121,6 +121,51 @@ pub struct Identity {
     pub verified: Arc<Verified>,
     /// What was decided about an organization; `None` where none was asked about.
     pub decision: Option<Box<Decision>>,
+    /// Whether what the token says of its organization still holds, as far as is known.
+    pub token_is_current: bool,
+}
+
+impl Identity {
+    /// The organization that was asked about, else the active one.
+    pub fn organization_id(&self) -> Option<&OrganizationId> {
+        match &self.decision {
+            Some(decision) => decision.organization_id(),
+            None => self.active().map(|organization| &organization.id),
+        }
+    }
+
+    /// Its slug, where it has one that is known.
+    pub fn organization_slug(&self) -> Option<&str> {
+        match &self.decision {
+            Some(decision) => decision.organization_slug(),
+            None => self.active()?.slug.as_deref(),
+        }
+    }
+
+    /// The user's role in it, with `org:`.
+    pub fn role(&self) -> Option<&str> {
+        match &self.decision {
+            Some(decision) => decision.role(),
+            None => self.active()?.role.as_deref(),
+        }
+    }
+
+    /// The user's permissions in it, with `org:`; `None` where those of the token are not believed.
+    pub fn permissions(&self) -> Option<&Texts> {
+        match &self.decision {
+            // Who asks for a role alone does not look whether permissions have changed.
+            Some(decision) if decision.source == Some(Source::Token) && !self.token_is_current => {
+                None
+            }
+            Some(decision) => decision.permissions(),
+            None => self.active().map(|organization| &organization.permissions),
+        }
+    }
+
+    fn active(&self) -> Option<&Organization> {
+        let active = self.verified.session.organization.as_deref();
+        active.filter(|_| self.token_is_current)
+    }
 }
 
 /// Decides about requests by the policy that is in force.

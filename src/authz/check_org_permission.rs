@@ -348,15 +348,11 @@ impl Checker {
                     return Err(Insufficient::SaysNothing);
                 }
                 (_, Some(active)) => {
-                    let instance = verified.instance();
-                    let heard_of = instance.revocations.as_deref().is_some_and(|revocations| {
-                        revocations.changed_since(active, session, requirement.permission.is_some())
-                    });
-                    if heard_of || self.memberships.changed_since(instance, active, session) {
+                    if self.has_changed(verified, active, requirement.permission.is_some()) {
                         return Err(Insufficient::Changed);
                     }
                     // Of a change before its memory nobody knows any more.
-                    let forgets = instance.forgets();
+                    let forgets = verified.instance().forgets();
                     if about_membership && forgets.is_some_and(|known| known.outlives(session)) {
                         return Err(Insufficient::SaysNothing);
                     }
@@ -397,6 +393,28 @@ impl Checker {
             token: Some(Arc::clone(verified)),
             membership: None,
         })
+    }
+
+    /// Whether something is known of the token's active organization that the token does not know.
+    fn has_changed(&self, verified: &Verified, active: &Organization, permissions: bool) -> bool {
+        let (instance, session) = (verified.instance(), &verified.session);
+        let heard_of = instance
+            .revocations
+            .as_deref()
+            .is_some_and(|revocations| revocations.changed_since(active, session, permissions));
+        heard_of || self.memberships.changed_since(instance, active, session)
+    }
+
+    /// Whether what a token says of its active organization holds, as far as is known: its role and
+    /// its permissions.
+    pub(super) fn is_current(&self, verified: &Verified) -> bool {
+        let session = &verified.session;
+        let Some(active) = session.organization.as_deref() else {
+            return true;
+        };
+        let forgets = verified.instance().forgets();
+        !self.has_changed(verified, active, true)
+            && !forgets.is_some_and(|known| known.outlives(session))
     }
 
     /// The decision by the membership, with what only the token says.

@@ -90,6 +90,16 @@ impl Reverification {
         Ok(Self { level, max_age })
     }
 
+    /// Which factor.
+    pub const fn level(&self) -> Level {
+        self.level
+    }
+
+    /// The limit on its age; an age of just as much is too old.
+    pub const fn max_age(&self) -> Duration {
+        self.max_age
+    }
+
     /// Strictly below the limit: an age of ten minutes fails a limit of ten.
     fn permits(&self, age: FactorAge) -> bool {
         self.max_age.as_secs_f64() > age.minutes() * 60.0

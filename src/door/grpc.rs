@@ -1,6 +1,7 @@
-//! The gRPC door: `clerkauthz.v1.AuthzService`, health and reflection.
+//! The gRPC door: `clerkauthz.v1.AuthzService`, Envoy's external authorization, health and reflection.
 
 mod convert;
+mod ext_authz;
 mod health;
 mod json;
 mod limits;
@@ -14,6 +15,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 
+pub use self::ext_authz::ExtAuthzDoor;
 pub use self::health::{BACKEND_API_NAME, HealthReport, LIVENESS_NAME, SERVICE_NAME};
 pub use self::json::session_json;
 pub use self::request_id::new_decision_id;
@@ -58,6 +60,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 pub async fn serve(
     listener: GuardedListener,
     door: AuthzDoor,
+    ext_authz: Option<ExtAuthzDoor>,
     health: Arc<HealthReport>,
     max_calls: usize,
     stop: impl Future<Output = ()>,
@@ -71,6 +74,9 @@ pub async fn serve(
     let mut routes = Routes::builder();
     routes.add_service(door.into_service());
     routes.add_service(health.service());
+    if let Some(door) = ext_authz {
+        routes.add_service(door);
+    }
     // The descriptors are compiled in, and a test serves them.
     if let (Ok(v1), Ok(v1alpha)) = (reflection().build_v1(), reflection().build_v1alpha()) {
         routes.add_service(v1).add_service(v1alpha);

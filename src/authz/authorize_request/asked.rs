@@ -7,8 +7,8 @@ use url::Url;
 use super::{Identity, Outcome, ProxiedRequest};
 use crate::{
     authz::{
-        CannotTell, Checker, Consistency, OrgAnswer, OrgQuestion, OrganizationRef, Question,
-        Subject, Verdict, Verified, Verifier,
+        CannotTell, Checker, Consistency, Decision, OrgAnswer, OrgQuestion, OrganizationRef,
+        Question, Subject, Verdict, Verified, Verifier,
     },
     credential::Credential,
     decision::Requirement,
@@ -133,8 +133,17 @@ impl<S: Senders> Asked<'_, S> {
         let allowed = self.holds(&self.route.access, steps).await?;
         match self.request.narrowing {
             None => Ok(allowed),
-            // Both must hold; what the upstream is told is what was found out last.
-            Some(narrowing) => self.holds(narrowing, steps).await,
+            // Both must hold. Who only has to be signed in is decided about by the route alone.
+            Some(narrowing) => {
+                let (reason, identity) = self.holds(narrowing, steps).await?;
+                let decided = identity.as_ref().is_some_and(|it| it.decision.is_some());
+                match allowed {
+                    (_, Some(by_route)) if by_route.decision.is_some() && !decided => {
+                        Ok((reason, Some(by_route)))
+                    }
+                    _ => Ok((reason, identity)),
+                }
+            }
         }
     }
 
@@ -163,7 +172,7 @@ impl<S: Senders> Asked<'_, S> {
     async fn public(&self, steps: &mut Steps) -> Result<(Reason, Option<Identity>), Denial> {
         let allowed = |identity| Ok((Reason::RoutePublic, identity));
         match self.verdict(steps).await {
-            Ok(Verdict::Accepted(verified)) => allowed(Some(Identity::of(verified))),
+            Ok(Verdict::Accepted(verified)) => allowed(Some(self.identity(verified, None))),
             Ok(Verdict::Denied(Reason::TokenMissing)) => allowed(None),
             Ok(Verdict::Denied(reason)) => Err(unauthenticated(reason)),
             Err(_) if self.route.on_cannot_tell == OnCannotTell::Allow => allowed(None),
@@ -182,7 +191,9 @@ impl<S: Senders> Asked<'_, S> {
             {
                 Err(Denial::forbidden(Reason::ImpersonationNotAllowed))
             }
-            Ok(Verdict::Accepted(verified)) => Ok((Reason::Allowed, Some(Identity::of(verified)))),
+            Ok(Verdict::Accepted(verified)) => {
+                Ok((Reason::Allowed, Some(self.identity(verified, None))))
+            }
             Ok(Verdict::Denied(reason)) => Err(unauthenticated(reason)),
             Err(cannot_tell) => Err(Denial::unavailable(cannot_tell)),
         }
@@ -216,10 +227,7 @@ impl<S: Senders> Asked<'_, S> {
             .check_org_permission(&question, self.now, steps);
         match answer.await {
             Ok(OrgAnswer::Decided(decision)) if decision.is_allowed() => {
-                let identity = Identity {
-                    verified,
-                    decision: Some(Box::new(decision)),
-                };
+                let identity = self.identity(verified, Some(Box::new(decision)));
                 Ok((Reason::Allowed, Some(identity)))
             }
             Ok(OrgAnswer::Decided(decision)) => {
@@ -236,6 +244,14 @@ impl<S: Senders> Asked<'_, S> {
                 Err(Denial::forbidden(Reason::OrganizationNotFound))
             }
             Err(cannot_tell) => Err(Denial::unavailable(cannot_tell)),
+        }
+    }
+
+    fn identity(&self, verified: Arc<Verified>, decision: Option<Box<Decision>>) -> Identity {
+        Identity {
+            token_is_current: self.checker.is_current(&verified),
+            verified,
+            decision,
         }
     }
 
@@ -265,15 +281,6 @@ impl<S: Senders> Asked<'_, S> {
         OrganizationRef::parse(named)
             .map(Some)
             .map_err(|_| missing())
-    }
-}
-
-impl Identity {
-    fn of(verified: Arc<Verified>) -> Self {
-        Self {
-            verified,
-            decision: None,
-        }
     }
 }
 

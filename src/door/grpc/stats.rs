@@ -22,11 +22,13 @@ pub enum Rpc {
     GetUser,
     /// `ExplainDecision`.
     ExplainDecision,
+    /// `Check` of Envoy's external authorization.
+    Check,
 }
 
 impl Rpc {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::VerifySession,
         Self::BatchVerifySession,
         Self::CheckOrgPermission,
@@ -34,6 +36,7 @@ impl Rpc {
         Self::SyncUser,
         Self::GetUser,
         Self::ExplainDecision,
+        Self::Check,
     ];
 
     /// Its name in metrics and logs.
@@ -46,6 +49,7 @@ impl Rpc {
             Self::SyncUser => "SyncUser",
             Self::GetUser => "GetUser",
             Self::ExplainDecision => "ExplainDecision",
+            Self::Check => "Check",
         }
     }
 }

@@ -82,16 +82,26 @@ pub(crate) fn overloaded() -> Status {
     with_reason(Reason::Overloaded, Some(OVERLOADED_RETRY_AFTER))
 }
 
+/// A request that a proxy asked about does not go on. A permission that is missing is a status there,
+/// and no answer.
+pub(crate) fn of_a_proxied_request(
+    code: Code,
+    reason: Reason,
+    retry_after: Option<Duration>,
+) -> Status {
+    with_code(code, reason, retry_after)
+}
+
 fn with_reason(reason: Reason, retry_after: Option<Duration>) -> Status {
+    with_code(code(reason), reason, retry_after)
+}
+
+fn with_code(code: Code, reason: Reason, retry_after: Option<Duration>) -> Status {
     let mut details = ErrorDetails::with_error_info(reason.name(), DOMAIN, HashMap::new());
     if retry_after.is_some() {
         details.set_retry_info(retry_after);
     }
-    Status::with_error_details(
-        code(reason),
-        format!("{reason}: {}", reason.description()),
-        details,
-    )
+    Status::with_error_details(code, format!("{reason}: {}", reason.description()), details)
 }
 
 /// A field of the request that cannot be used.

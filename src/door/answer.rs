@@ -1,0 +1,181 @@
+//! What a proxy is told about a request: from an [`Authorization`] to headers, a status and a body.
+//!
+//! Pure. Called by the doors that stand behind proxies; it decides nothing.
+
+mod identity;
+
+use std::time::Duration;
+
+use http::{
+    HeaderName, HeaderValue, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE},
+};
+use serde::Serialize;
+
+pub use self::identity::{IDENTITY_HEADERS, is_identity_header, to_remove};
+use crate::{
+    authz::{Authorization, Outcome},
+    decision::Reverification,
+    reason::Reason,
+};
+
+/// What becomes of a request, in HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It goes on to its upstream.
+    Forward {
+        /// Takes the place of every value that the request has under these names.
+        headers: Vec<(HeaderName, HeaderValue)>,
+    },
+    /// It is answered here.
+    Refuse(Refusal),
+}
+
+/// The answer to a request that does not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// 302, 401, 403 or 503.
+    pub status: StatusCode,
+    /// Of the answer.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// JSON; empty for a redirect.
+    pub body: String,
+}
+
+/// The answer for what was decided under this id.
+pub fn answer(authorization: &Authorization, decision_id: &str) -> Answer {
+    let reason = authorization.reason;
+    let refusal = match &authorization.outcome {
+        Outcome::Allowed { identity } => {
+            return Answer::Forward {
+                headers: identity::headers(identity.as_ref(), decision_id),
+            };
+        }
+        Outcome::Unauthenticated {
+            sign_in: Some(page),
+        } => {
+            let mut refusal = Refusal::empty(StatusCode::FOUND);
+            refusal.set(LOCATION, page.as_str());
+            refusal
+        }
+        Outcome::Unauthenticated { sign_in: None } => {
+            let mut refusal = Refusal::json(StatusCode::UNAUTHORIZED, reason, decision_id, None);
+            refusal.set(WWW_AUTHENTICATE, &challenge(reason));
+            refusal
+        }
+        Outcome::Forbidden { step_up } => {
+            Refusal::json(StatusCode::FORBIDDEN, reason, decision_id, *step_up)
+        }
+        Outcome::Unavailable { retry_after } => {
+            let mut refusal =
+                Refusal::json(StatusCode::SERVICE_UNAVAILABLE, reason, decision_id, None);
+            refusal.set(RETRY_AFTER, &whole_seconds(*retry_after).to_string());
+            refusal
+        }
+    };
+    Answer::Refuse(refusal)
+}
+
+impl Refusal {
+    /// Nobody in between may keep it.
+    fn empty(status: StatusCode) -> Self {
+        Self {
+            status,
+            headers: vec![(CACHE_CONTROL, HeaderValue::from_static("no-store"))],
+            body: String::new(),
+        }
+    }
+
+    fn json(
+        status: StatusCode,
+        reason: Reason,
+        decision_id: &str,
+        step_up: Option<Reverification>,
+    ) -> Self {
+        let mut refusal = Self::empty(status);
+        refusal.set(CONTENT_TYPE, "application/json");
+        let body = Body {
+            clerk_error: step_up.map(ClerkError::reverification),
+            reason: reason.name(),
+            decision_id,
+            message: reason.description(),
+        };
+        // Text and numbers alone: it cannot fail.
+        refusal.body = serde_json::to_string(&body).unwrap_or_default();
+        refusal
+    }
+
+    fn set(&mut self, name: HeaderName, value: &str) {
+        // An address that was parsed, a name, a number: each is visible ASCII.
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.push((name, value));
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clerk_error: Option<ClerkError>,
+    reason: &'a str,
+    decision_id: &'a str,
+    message: &'a str,
+}
+
+/// What Clerk's front end takes for the wish to verify a factor again, and then does it
+/// (`@clerk/shared`, `authorization-errors.ts`).
+#[derive(Serialize)]
+struct ClerkError {
+    r#type: &'static str,
+    reason: &'static str,
+    metadata: Metadata,
+}
+
+#[derive(Serialize)]
+struct Metadata {
+    reverification: Config,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Config {
+    level: &'static str,
+    after_minutes: u64,
+}
+
+impl ClerkError {
+    fn reverification(asked: Reverification) -> Self {
+        Self {
+            r#type: "forbidden",
+            reason: "reverification-error",
+            metadata: Metadata {
+                reverification: Config {
+                    level: asked.level().name(),
+                    after_minutes: asked.max_age().as_secs().div_ceil(60),
+                },
+            },
+        }
+    }
+}
+
+/// RFC 6750, 3.1: where there was no credential, nothing is said of an error.
+fn challenge(reason: Reason) -> String {
+    const CHALLENGE: &str = "Bearer realm=\"clerk-authz\"";
+    match reason {
+        Reason::TokenMissing => CHALLENGE.to_owned(),
+        // The descriptions have no quotes, as a test sees to.
+        _ => format!(
+            "{CHALLENGE}, error=\"invalid_token\", error_description=\"{reason}: {}\"",
+            reason.description()
+        ),
+    }
+}
+
+/// At least one: with zero a client would ask again at once.
+fn whole_seconds(duration: Duration) -> u64 {
+    let rounded_up = u64::from(duration.subsec_nanos() > 0);
+    (duration.as_secs() + rounded_up).max(1)
+}
+
+#[cfg(test)]
+mod tests;

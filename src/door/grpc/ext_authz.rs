@@ -1,0 +1,167 @@
+//! `envoy.service.auth.v3.Authorization`: Envoy, and what is built of it, asks whether a request may
+//! go on.
+//!
+//! It translates; the route policy and `authz` decide.
+
+mod request;
+mod response;
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use envoy_types::ext_authz::v3::pb::CheckResponse;
+use tonic::{
+    Request, Response, Status,
+    body::Body,
+    server::{Grpc, NamedService, UnaryService},
+};
+use tonic_prost::ProstCodec;
+use tower::Service;
+use tracing::{debug, info, warn};
+
+use self::request::{CheckRequest, Http};
+use super::{
+    MAX_REQUEST_BYTES, limits,
+    request_id::{self, RequestId, identified},
+    stats::{CallOutcome, CallStats, Rpc},
+};
+use crate::{
+    authz::{Authorization, Gatekeeper, Outcome, ProxiedRequest},
+    explain::Steps,
+    keys::Clock,
+    policy::Access,
+};
+
+/// Answers `Check`.
+#[derive(Clone)]
+pub struct ExtAuthzDoor {
+    gatekeeper: Arc<Gatekeeper>,
+    clock: Clock,
+    calls: Arc<CallStats>,
+}
+
+impl ExtAuthzDoor {
+    /// Asks `gatekeeper` by `clock`, and counts in `calls`.
+    pub fn new(gatekeeper: Arc<Gatekeeper>, clock: Clock, calls: Arc<CallStats>) -> Self {
+        Self {
+            gatekeeper,
+            clock,
+            calls,
+        }
+    }
+
+    async fn check(
+        self,
+        request: Request<CheckRequest>,
+    ) -> Result<Response<CheckResponse>, Status> {
+        let id = request_id::of(&request);
+        let patience = limits::patience(request.metadata().as_ref());
+        let request = request.into_inner();
+        // Without a request nothing is known of it, and no route is about that.
+        let nothing = Http::default();
+        let http = request.http().unwrap_or(&nothing);
+        let context = request.context();
+        let pairs = context.iter().map(|(key, value)| (&**key, &**value));
+        let narrowing = Access::narrowing(pairs).unwrap_or_else(|error| {
+            warn!(
+                request_id = ?id, %error,
+                "context_extensions cannot be read: everybody is denied there; mend them in the \
+                 proxy's configuration"
+            );
+            Some(Access::Denied)
+        });
+        let proxied = ProxiedRequest {
+            method: &http.method(),
+            authority: &http.host,
+            target: &http.path,
+            is_https: http.is_https(),
+            authorization: &http.texts("authorization"),
+            cookie: &http.texts("cookie"),
+            headers: http,
+            narrowing: narrowing.as_ref(),
+            patience,
+        };
+        let now = (self.clock)();
+        let authorization = self
+            .gatekeeper
+            .authorize(&proxied, now, &mut Steps::off())
+            .await;
+        let decision_id = request_id::new_decision_id();
+        self.calls
+            .count(Rpc::Check, CallOutcome::Decided(authorization.reason));
+        log(&id, &authorization, &decision_id);
+        let response = response::response(&authorization, &decision_id, http);
+        identified(id, Ok(response))
+    }
+}
+
+/// A denial is found in the log by its id at `info`, an allow at `debug`.
+fn log(id: &RequestId, authorization: &Authorization, decision_id: &str) {
+    let rpc = Rpc::Check.name();
+    let Authorization {
+        reason,
+        route,
+        policy_version,
+        outcome,
+    } = authorization;
+    let (reason, route) = (reason.name(), route.as_deref());
+    match outcome {
+        Outcome::Allowed { .. } => {
+            debug!(rpc, request_id = ?id, decision_id, reason, route, policy_version, "allowed");
+        }
+        Outcome::Unauthenticated { .. } | Outcome::Forbidden { .. } => {
+            info!(rpc, request_id = ?id, decision_id, reason, route, policy_version, "denied");
+        }
+        Outcome::Unavailable { retry_after } => {
+            warn!(
+                rpc, request_id = ?id, decision_id, reason, route, policy_version, ?retry_after,
+                "cannot tell"
+            );
+        }
+    }
+}
+
+impl NamedService for ExtAuthzDoor {
+    const NAME: &'static str = "envoy.service.auth.v3.Authorization";
+}
+
+/// As the generated servers do it; theirs would refuse bytes that are no text.
+impl Service<http::Request<Body>> for ExtAuthzDoor {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if request.uri().path() != "/envoy.service.auth.v3.Authorization/Check" {
+            return Box::pin(async { Ok(Status::unimplemented("").into_http()) });
+        }
+        let check = Check(self.clone());
+        Box::pin(async move {
+            let codec = ProstCodec::<CheckResponse, CheckRequest>::default();
+            let mut grpc =
+                Grpc::new(codec).apply_max_message_size_config(Some(MAX_REQUEST_BYTES), None);
+            Ok(grpc.unary(check, request).await)
+        })
+    }
+}
+
+/// The one method.
+struct Check(ExtAuthzDoor);
+
+impl UnaryService<CheckRequest> for Check {
+    type Response = CheckResponse;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<CheckResponse>, Status>> + Send>>;
+
+    fn call(&mut self, request: Request<CheckRequest>) -> Self::Future {
+        Box::pin(self.0.clone().check(request))
+    }
+}

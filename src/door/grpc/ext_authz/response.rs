@@ -1,0 +1,156 @@
+//! What Envoy is told.
+
+use envoy_types::{
+    ext_authz::v3::pb::{
+        CheckResponse, DeniedHttpResponse, HeaderAppendAction, HeaderValue, HeaderValueOption,
+        HttpResponse, HttpStatus, OkHttpResponse,
+    },
+    pb::google::{
+        protobuf::{Struct, Value, value::Kind},
+        rpc,
+    },
+};
+use http::{
+    HeaderName, HeaderValue as HttpValue,
+    header::{CACHE_CONTROL, CONTENT_TYPE},
+};
+use tonic::Code;
+
+use super::request::Http;
+use crate::{
+    authz::{Authorization, Outcome},
+    door::{
+        answer::{Answer, Refusal, answer, to_remove},
+        grpc::status,
+    },
+};
+
+/// Under which the decision stands in the dynamic metadata of Envoy's filter.
+const METADATA_KEY: &str = "clerk_authz";
+
+/// The answer for what was decided under this id.
+pub(super) fn response(
+    authorization: &Authorization,
+    decision_id: &str,
+    request: &Http,
+) -> CheckResponse {
+    let http_response = match answer(authorization, decision_id) {
+        Answer::Forward { headers } => HttpResponse::OkResponse(OkHttpResponse {
+            headers_to_remove: to_remove(request.names(), &headers),
+            headers: headers.iter().map(option).collect(),
+            ..OkHttpResponse::default()
+        }),
+        Answer::Refuse(_) if request.is_grpc() => {
+            HttpResponse::DeniedResponse(denied(&in_grpc(authorization)))
+        }
+        Answer::Refuse(refusal) => HttpResponse::DeniedResponse(denied(&refusal)),
+    };
+    CheckResponse {
+        status: Some(rpc::Status {
+            code: code(&authorization.outcome) as i32,
+            message: authorization.reason.name().to_owned(),
+            details: Vec::new(),
+        }),
+        dynamic_metadata: Some(metadata(authorization, decision_id)),
+        http_response: Some(http_response),
+    }
+}
+
+const fn code(outcome: &Outcome) -> Code {
+    match outcome {
+        Outcome::Allowed { .. } => Code::Ok,
+        Outcome::Unauthenticated { .. } => Code::Unauthenticated,
+        Outcome::Forbidden { .. } => Code::PermissionDenied,
+        Outcome::Unavailable { .. } => Code::Unavailable,
+    }
+}
+
+/// A client of gRPC reads no status of HTTP and no body: both stand in headers.
+fn in_grpc(authorization: &Authorization) -> Refusal {
+    let retry_after = match &authorization.outcome {
+        Outcome::Unavailable { retry_after } => Some(*retry_after),
+        Outcome::Allowed { .. } | Outcome::Unauthenticated { .. } | Outcome::Forbidden { .. } => {
+            None
+        }
+    };
+    let status = status::of_a_proxied_request(
+        code(&authorization.outcome),
+        authorization.reason,
+        retry_after,
+    );
+    let (parts, _) = status.into_http::<()>().into_parts();
+    let mut headers: Vec<(HeaderName, HttpValue)> = parts
+        .headers
+        .iter()
+        .filter(|(name, _)| **name != CONTENT_TYPE)
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    headers.push((CONTENT_TYPE, HttpValue::from_static("application/grpc")));
+    headers.push((CACHE_CONTROL, HttpValue::from_static("no-store")));
+    Refusal {
+        status: parts.status,
+        headers,
+        body: String::new(),
+    }
+}
+
+fn denied(refusal: &Refusal) -> DeniedHttpResponse {
+    DeniedHttpResponse {
+        status: Some(HttpStatus {
+            code: refusal.status.as_u16().into(),
+        }),
+        headers: refusal.headers.iter().map(option).collect(),
+        body: refusal.body.clone(),
+    }
+}
+
+/// In place of every value of that name.
+fn option((name, value): &(HeaderName, HttpValue)) -> HeaderValueOption {
+    HeaderValueOption {
+        header: Some(HeaderValue {
+            key: name.as_str().to_owned(),
+            // What we set is visible ASCII.
+            value: value.to_str().unwrap_or_default().to_owned(),
+            raw_value: Vec::new(),
+        }),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+        ..HeaderValueOption::default()
+    }
+}
+
+/// For access logs and rate limits.
+fn metadata(authorization: &Authorization, decision_id: &str) -> Struct {
+    let identity = match &authorization.outcome {
+        Outcome::Allowed { identity } => identity.as_ref(),
+        Outcome::Unauthenticated { .. }
+        | Outcome::Forbidden { .. }
+        | Outcome::Unavailable { .. } => None,
+    };
+    let fields = [
+        ("decision_id", Some(decision_id)),
+        ("reason", Some(authorization.reason.name())),
+        ("route", authorization.route.as_deref()),
+        ("policy_version", Some(&*authorization.policy_version)),
+        (
+            "user_id",
+            identity.map(|identity| identity.verified.session.user_id.as_str()),
+        ),
+        (
+            "organization_id",
+            identity
+                .and_then(|identity| identity.organization_id())
+                .map(|id| id.as_str()),
+        ),
+    ];
+    let texts = fields.into_iter().filter_map(|(name, text)| {
+        let kind = Some(Kind::StringValue(text?.to_owned()));
+        Some((name.to_owned(), Value { kind }))
+    });
+    let decision = Struct {
+        fields: texts.collect(),
+    };
+    let kind = Some(Kind::StructValue(decision));
+    Struct {
+        fields: [(METADATA_KEY.to_owned(), Value { kind })].into(),
+    }
+}
