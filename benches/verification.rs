@@ -8,6 +8,7 @@ use clerk_authz::{
     explain::Steps,
     identity::Timestamp,
     keys::{Keyring, VerifyingKey},
+    policy::Policy,
     token,
 };
 use divan::{AllocProfiler, Bencher};
@@ -163,4 +164,24 @@ fn verify_a_cached_token(bencher: Bencher<'_, '_>) {
     let verifier = verifier(1 << 20);
     ask(&verifier);
     bencher.bench_local(|| ask(&verifier));
+}
+
+/// The last of so many routes: the cost goes with the length of the path.
+#[divan::bench(args = [10, 10_000])]
+fn find_a_route(bencher: Bencher<'_, '_>, routes: usize) {
+    let text: String = (0..routes)
+        .map(|n| {
+            format!(
+                "  - {{name: r{n}, path: '/api/v1/r{n}/{{id}}/items/**', methods: [GET, POST], \
+                 access: {{permission: 'org:r{n}:read'}}}}\n"
+            )
+        })
+        .collect();
+    let policy = Policy::parse(&format!("version: 1\nroutes:\n{text}")).expect("a policy");
+    let wanted = format!("r{}", routes - 1);
+    let path = ["api", "v1", &wanted, "7", "items", "8"];
+    bencher.bench_local(|| {
+        let route = policy.route(Some("api.example.com"), black_box("GET"), black_box(&path));
+        assert_eq!(route.map(|route| &*route.name), Some(&*wanted));
+    });
 }

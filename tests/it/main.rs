@@ -12,12 +12,14 @@ mod clerk_webhooks;
 mod command_line;
 
 mod emulator;
+mod forward_auth;
 mod health;
 mod instances;
 mod jwks;
 mod limits;
 mod memberships;
 mod oracle;
+mod policy;
 mod revocation;
 mod rooms;
 mod second_opinion;
