@@ -43,7 +43,7 @@ pub struct ProxiedRequest<'a> {
     pub headers: &'a dyn Headers,
     /// What must hold beside what the route asks.
     pub narrowing: Option<&'a Access>,
-    /// How long the caller waits at most.
+    /// How long the caller waits at most; zero asks Clerk nothing.
     pub patience: Duration,
 }
 

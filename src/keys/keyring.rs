@@ -228,6 +228,21 @@ impl Keyring {
         }
     }
 
+    /// The same from what is at hand: nothing is fetched, and an unknown one cannot be told.
+    pub fn find_at_hand(&self, key_id: Option<&str>, now: Timestamp) -> Lookup {
+        match &self.0 {
+            Kind::Empty => Lookup::Unknown,
+            Kind::Pinned(key) => Lookup::Found(Arc::clone(key)),
+            Kind::Refreshed(refreshed) => {
+                let key_id = key_id.and_then(|key_id| key_id.parse().ok());
+                let found = key_id.and_then(|key_id| refreshed.known(&key_id, now));
+                found.unwrap_or(Lookup::Unavailable {
+                    retry_after: FIRST_RETRY_AFTER,
+                })
+            }
+        }
+    }
+
     /// Whether this very key is still one of the usable keys.
     pub fn stands(&self, key: &Arc<VerifyingKey>, now: Timestamp) -> bool {
         match &self.0 {

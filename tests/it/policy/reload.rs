@@ -227,3 +227,37 @@ async fn a_shadow_policy_never_asks_clerk() {
     .await;
     fixture.stop().await;
 }
+
+#[tokio::test]
+async fn a_difference_of_the_shadow_is_logged_at_most_once_a_second() {
+    let clerk = offline_clerk().await;
+    let instance = &clerk.instances()[0];
+    let (file, shadow) = (PolicyFile::routes(PUBLIC), PolicyFile::routes(DENIED));
+    let service = Service::start(&[
+        ("CLERK_AUTHZ_ISSUER", instance.issuer().as_str()),
+        ("CLERK_JWT_KEY", &instance.public_key_pem()),
+        ("CLERK_AUTHZ_POLICY", file.text()),
+        ("CLERK_AUTHZ_SHADOW_POLICY", shadow.text()),
+        ("CLERK_AUTHZ_FORWARD_AUTH_FROM", "127.0.0.1"),
+    ])
+    .await;
+    let started = tokio::time::Instant::now();
+    for _ in 0..20 {
+        let code = status(service.http_addr, &Original::get("/a"), &[]).await;
+        assert_eq!(code, 200, "the shadow decides nothing");
+    }
+    let seconds = started.elapsed().as_secs();
+
+    let log = service.kill().await;
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("the shadow policy decides otherwise"))
+        .collect();
+    let most = usize::try_from(seconds).expect("few") + 1;
+    assert!((1..=most).contains(&lines.len()), "{log}");
+    assert!(
+        lines[0].contains("ROUTE_PUBLIC") && lines[0].contains("ROUTE_DENIED"),
+        "{log}"
+    );
+    clerk.stop().await;
+}
