@@ -125,6 +125,21 @@ pub enum Consistency {
     FullyConsistent,
 }
 
+impl Consistency {
+    /// How long an answer that stands on a session's token alone may be kept.
+    fn stands_until(self, session: &Session) -> Option<Timestamp> {
+        match self {
+            Self::MinimizeLatency => Some(session.expires_at),
+            Self::MaxStaleness(age) => {
+                let kept_until = session.issued_at.map(|at| at.plus(age));
+                earliest(Some(session.expires_at), kept_until)
+            }
+            // The next question wants a new answer.
+            Self::FullyConsistent => None,
+        }
+    }
+}
+
 /// The answer.
 #[derive(Clone, Debug)]
 pub enum OrgAnswer {
@@ -376,20 +391,11 @@ impl Checker {
             membership: MembershipFacts::of_session(session),
         };
         let reason = reason(decision::decide(requirement, &facts, steps));
-        let valid_until = match consistency {
-            Consistency::MinimizeLatency => Some(session.expires_at),
-            Consistency::MaxStaleness(age) => {
-                let kept_until = session.issued_at.map(|at| at.plus(*age));
-                earliest(Some(session.expires_at), kept_until)
-            }
-            // The next question wants a new answer.
-            Consistency::FullyConsistent => None,
-        };
         Ok(Decision {
             reason,
             source: Some(Source::Token),
             as_of: session.issued_at,
-            valid_until,
+            valid_until: consistency.stands_until(session),
             token: Some(Arc::clone(verified)),
             membership: None,
         })
@@ -448,7 +454,8 @@ impl Checker {
                     reason,
                     source: session.map(|_| Source::Token),
                     as_of: session.and_then(|session| session.issued_at),
-                    valid_until: session.map(|session| session.expires_at),
+                    valid_until: session
+                        .and_then(|session| question.consistency.stands_until(session)),
                     token: None,
                     membership: None,
                 }));

@@ -432,6 +432,18 @@ async fn what_needs_no_membership_is_denied_without_asking_for_one() {
         Reason::ImpersonationNotAllowed
     );
     assert_eq!(scene.directory.asked(), 0);
+    // Nor is it to be kept where what is new is asked for.
+    for (consistency, may_be_kept) in [
+        (Consistency::MinimizeLatency, true),
+        (Consistency::FullyConsistent, false),
+    ] {
+        let question = OrgQuestion {
+            consistency,
+            ..question.clone()
+        };
+        let kept_until = scene.decide(&question).valid_until;
+        assert_eq!(kept_until.is_some(), may_be_kept, "{consistency:?}");
+    }
 }
 
 #[tokio::test]
