@@ -2,7 +2,7 @@
 
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help setup run test check bench load fuzz proto-baseline release
+.PHONY: help setup run demo-envoy test check bench load fuzz proto-baseline release
 
 SECONDS_EACH ?= 60
 BUF := node_modules/.bin/buf
@@ -17,6 +17,10 @@ setup: ## install what building and testing need, into folders of the project
 
 run: ## run the offline Clerk and the service, and print what to try
 	cargo run -- dev
+
+demo-envoy: setup ## run a real Envoy in front of a small service, and print what to try
+	cargo build --locked
+	@.venv/bin/python scripts/demo-envoy.py
 
 test: ## install what is missing, then run every test suite
 	@scripts/test.sh

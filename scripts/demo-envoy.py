@@ -1,0 +1,184 @@
+"""Runs a real Envoy, clerk-authz with the offline Clerk, and a small service that knows nothing of
+Clerk, all on loopback, and prints lines to paste. `make demo-envoy` starts it.
+
+    .venv/bin/python scripts/demo-envoy.py [--free-ports] [path of clerk-authz]
+
+Ends what it started, by its id, at Ctrl-C or SIGTERM.
+"""
+
+import http.server
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+ENVOY = next(ROOT.glob(".venv/lib/python3*/site-packages/envoy/_bin/envoy"), None)
+START_SECONDS = 30
+END = "Ctrl-C ends all of it."
+
+
+def port(usual, free):
+    with socket.socket() as probe:
+        if not free:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", 0 if free else usual))
+        except OSError:
+            sys.exit(f"demo: port {usual} is taken; end what listens there, or use --free-ports")
+        return probe.getsockname()[1]
+
+
+class Upstream(http.server.BaseHTTPRequestHandler):
+    """Answers with what it received."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        received = {name: value for name, value in self.headers.items() if "envoy" not in name}
+        text = json.dumps({"upstream received": self.requestline, **received}, indent=1) + "\n"
+        body = text.encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def status(url):
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        return opener.open(url, timeout=5).status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+def wait(what, condition, processes):
+    end = time.monotonic() + START_SECONDS
+    while not condition():
+        ended = next((process for process in processes if process.poll() is not None), None)
+        if ended or time.monotonic() > end:
+            raise SystemExit(f"demo: {what} did not start; see its log in the folder above")
+        time.sleep(0.1)
+
+
+def guide(envoy, http_port, clerk, folder):
+    bearer = '-H "authorization: Bearer $TOKEN"'
+    member = "TOKEN=$(token 'user_bob&organization=acme')"
+    admin = "TOKEN=$(token 'user_alice&organization=acme')"
+    return [
+        ("signed in: the upstream hears who asks (200)", [
+            admin, f"curl -si {envoy}/me {bearer}"]),
+        ("expired (401 TOKEN_EXPIRED)", [
+            "TOKEN=$(token 'user_alice&expired=true')", f"curl -si {envoy}/me {bearer}"]),
+        ("an admin's route, and the wrong role (403 ROLE_MISMATCH)", [
+            member, f"curl -si {envoy}/admin {bearer}"]),
+        ("a header that only pretends: it is gone (200)", [
+            member, f"curl -si {envoy}/me {bearer} -H 'x-clerk-user-id: user_mallory'"]),
+        ("the same with underscores: Envoy refuses it (400)", [
+            f"curl -si {envoy}/me {bearer} -H 'x_clerk_user_id: user_mallory'"]),
+        ("an encoded slash: servers read it in two ways (400)", [
+            f"curl -si --path-as-is {envoy}/assets/..%2Fadmin"]),
+        ("another organization than the token's active one (200)", [
+            "TOKEN=$(token user_alice)", f"curl -si {envoy}/orgs/acme/invoices {bearer}"]),
+        ("no route is about it (403 ROUTE_UNMATCHED)", [f"curl -si {envoy}/elsewhere"]),
+        ("a browser is sent to sign in, and comes back (302)", [
+            f"curl -si '{envoy}/page/7?tab=2' -H 'sec-fetch-dest: document'"]),
+        ("the policy changes while it runs: members may now (200)", [
+            f"sed -i.before 's/role: org:admin/role: org:member/' {folder}/policy.yaml",
+            "sleep 3", member, f"curl -si {envoy}/admin {bearer}"]),
+        ("a shadow policy is tried beside: it would have denied the page (200)", [
+            f"curl -si {envoy}/page {bearer}",
+            f"curl -s http://127.0.0.1:{http_port}/metrics | grep policy_shadow_total",
+            f"grep 'shadow policy decides otherwise' {folder}/clerk-authz.log"]),
+    ]
+
+
+def main():
+    arguments = [argument for argument in sys.argv[1:] if argument != "--free-ports"]
+    free = len(arguments) < len(sys.argv) - 1
+    binary = Path(arguments[0] if arguments else ROOT / "target/debug/clerk-authz").resolve()
+    for needed, mend in [(ENVOY, "make setup"), (binary if binary.exists() else None, "cargo build")]:
+        if needed is None:
+            sys.exit(f"demo: something is missing: run `{mend}`")
+    ports = {usual: port(usual, free) for usual in (10000, 9901, 9000, 50051, 8080, 5050)}
+    folder = Path(tempfile.mkdtemp(prefix="clerk-authz-demo-"))
+    envoy, clerk = (f"http://127.0.0.1:{ports[usual]}" for usual in (10000, 5050))
+
+    config = (ROOT / "deploy/envoy/envoy.yaml").read_text()
+    for usual in (10000, 9901, 9000, 50051):
+        config = config.replace(f"port_value: {usual} ", f"port_value: {ports[usual]} ")
+    (folder / "envoy.yaml").write_text(config)
+    policy = (ROOT / "deploy/envoy/policy.yaml").read_text()
+    policy = policy.replace("http://127.0.0.1:10000", envoy)
+    (folder / "policy.yaml").write_text(policy)
+    page = "path: /page/**\n    access: signed_in\n    browser: sign_in"
+    shadow = policy.replace(page, "path: /page/**\n    access: denied")
+    (folder / "shadow.yaml").write_text(shadow)
+
+    upstream = http.server.ThreadingHTTPServer(("127.0.0.1", ports[9000]), Upstream)
+    threading.Thread(target=upstream.serve_forever, daemon=True).start()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    processes = []
+
+    def run(name, *command):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("CLERK_")}
+        log = (folder / f"{name}.log").open("w")
+        process = subprocess.Popen(
+            list(map(str, command)), cwd=folder, env=environment, stdout=log, stderr=log,
+            # Ctrl-C is for this script, which ends them in order.
+            start_new_session=True,
+        )
+        processes.append(process)
+
+    print(f"demo: files and logs in {folder}", flush=True)
+    try:
+        run("clerk-authz", binary, "dev",
+            "--emulator-addr", f"127.0.0.1:{ports[5050]}", "--grpc-addr", f"127.0.0.1:{ports[50051]}",
+            "--http-addr", f"127.0.0.1:{ports[8080]}",
+            "--policy", folder / "policy.yaml", "--shadow-policy", folder / "shadow.yaml")
+        wait("clerk-authz", lambda: status(f"http://127.0.0.1:{ports[8080]}/readyz") == 200, processes)
+        run("envoy", ENVOY, "-c", folder / "envoy.yaml", "--concurrency", "1",
+            "--base-id", os.getpid() % 30000, "--log-level", "warning")
+        wait("Envoy", lambda: status(f"{envoy}/me") == 401, processes)
+        print(f"""
+client -> Envoy {envoy} -> upstream http://127.0.0.1:{ports[9000]}
+             `-> clerk-authz (gRPC 127.0.0.1:{ports[50051]}), with {folder}/policy.yaml
+
+Paste into another terminal. First this:
+
+token() {{ curl -s "{clerk}/_emulator/token?user=$1"; }}
+""")
+        for title, lines in guide(envoy, ports[8080], clerk, folder):
+            print(f"# {title}", *lines, "", sep="\n")
+        print(END, flush=True)
+        signal.pause()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+        for process in processes:
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        upstream.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+main()
