@@ -8,7 +8,7 @@ use clerk_authz::{
     explain::Steps,
     identity::Timestamp,
     keys::{Keyring, VerifyingKey},
-    policy::{Host, Path},
+    policy::{Host, Path, Policy},
     token,
 };
 use divan::{AllocProfiler, Bencher};
@@ -186,5 +186,25 @@ fn parse_a_path(bencher: Bencher<'_, '_>, target: &str) {
 fn parse_a_host(bencher: Bencher<'_, '_>, authority: &str) {
     bencher.bench_local(|| {
         Host::parse(black_box(authority).as_bytes()).map(|host| host.as_str().len())
+    });
+}
+
+/// The last of so many routes: the cost goes with the length of the path.
+#[divan::bench(args = [10, 10_000])]
+fn find_a_route(bencher: Bencher<'_, '_>, routes: usize) {
+    let text: String = (0..routes)
+        .map(|n| {
+            format!(
+                "  - {{name: r{n}, path: '/api/v1/r{n}/{{id}}/items/**', methods: [GET, POST], \
+                 access: {{permission: 'org:r{n}:read'}}}}\n"
+            )
+        })
+        .collect();
+    let policy = Policy::parse(&format!("version: 1\nroutes:\n{text}")).expect("a policy");
+    let wanted = format!("r{}", routes - 1);
+    let path = ["api", "v1", &wanted, "7", "items", "8"];
+    bencher.bench_local(|| {
+        let route = policy.route(Some("api.example.com"), black_box("GET"), black_box(&path));
+        assert_eq!(route.map(|route| &*route.name), Some(&*wanted));
     });
 }

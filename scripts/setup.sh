@@ -92,6 +92,19 @@ if need mvn "the Java example" "https://maven.apache.org, with a JDK 17 or later
   fi
 fi
 
+# Unpacked, not installed: nothing of the machine changes, and no service starts.
+if [ ! -x .nginx/usr/sbin/nginx ] && ! command -v nginx >/dev/null 2>&1; then
+  if command -v apt-get >/dev/null 2>&1 && command -v dpkg >/dev/null 2>&1; then
+    echo "setup: Debian's nginx into .nginx"
+    rm -rf .nginx && mkdir -p .nginx
+    download() { (cd .nginx && apt-get download -qq nginx >/dev/null 2>&1); }
+    if download || { apt-get update -qq >/dev/null 2>&1 && download; }; then
+      dpkg -x .nginx/nginx_*.deb .nginx
+    fi
+  fi
+  [ -x .nginx/usr/sbin/nginx ] || echo "setup: nginx is missing: the test with it is skipped"
+fi
+
 if [ ${#missing[@]} -gt 0 ]; then
   echo "setup: done, without: ${missing[*]}"
 else

@@ -35,6 +35,7 @@ suite "through the doors, oracle, advisories" cargo test --locked --test it
 # Once more by itself, so that it shows which operations are covered.
 suite "the offline Clerk by Clerk's schemas" \
   cargo test --locked --test it clerk_api::schema::every_operation -- --nocapture
+suite "behind a real nginx" cargo test --locked --test it forward_auth::nginx -- --nocapture
 suite "examples in the documentation" cargo test --locked --doc
 suite "without the offline Clerk" cargo test --locked --no-default-features --lib
 cargo build --locked --quiet || exit 1

@@ -11,6 +11,7 @@ mod emulator;
 mod health;
 mod inbox;
 mod mirror;
+mod policy;
 mod progress;
 mod reconcile;
 mod report;
@@ -65,6 +66,8 @@ enum Command {
     Reconcile(reconcile::Reconcile),
     /// Look at webhook messages, and decide about those that cannot be applied
     Inbox(inbox::Inbox),
+    /// Check, explain and test a route policy
+    Policy(policy::Policy),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example: clerk-authz completions bash > /etc/bash_completion.d/clerk-authz"
@@ -89,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Sync(sync) => run(sync.run()),
         Command::Reconcile(reconcile) => run(reconcile.run()),
         Command::Inbox(inbox) => run(inbox.run()),
+        Command::Policy(policy) => run(policy.run()),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

@@ -3,6 +3,7 @@
 //! Called by `server`. May not touch `clerk` or a store.
 
 pub mod answer;
+mod decision_log;
 pub mod grpc;
 pub mod http;
 mod listener;

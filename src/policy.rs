@@ -3,7 +3,9 @@
 //! Called by `authz`, which finds out whether it holds, and by `cli`. Pure: no I/O, no async, no
 //! clock. A policy is read whole or not at all; everything that no route is about is denied.
 
+mod cases;
 mod compile;
+mod explain;
 mod file;
 mod narrowing;
 mod pattern;
@@ -13,6 +15,10 @@ mod route;
 mod router;
 mod target;
 
+pub use self::cases::{
+    Case, CaseMembership, CaseRequest, CaseSession, Effect, Expected, Sender, UNNAMED_HOST,
+};
+pub use self::explain::Mismatch;
 pub use self::narrowing::InvalidNarrowing;
 pub use self::pattern::{HostPattern, PathPattern, Segment};
 pub use self::problem::{PolicyProblem, PolicyProblems};
@@ -49,21 +55,39 @@ pub struct SignIn {
 impl Policy {
     /// From the text of a file; or everything that is wrong with it.
     pub fn parse(text: &str) -> Result<Self, PolicyProblems> {
+        Self::parse_with_cases(text).map(|(policy, _)| policy)
+    }
+
+    /// The same, with the cases that are written beside the routes.
+    pub fn parse_with_cases(text: &str) -> Result<(Self, Vec<Case>), PolicyProblems> {
         let text_of_file =
             file::read(text).map_err(|problem| PolicyProblems::new(vec![problem]))?;
         let compiled = compile::compile(text_of_file).map_err(PolicyProblems::new)?;
         let routes = precedence::ordered(compiled.routes);
-        Ok(Self {
+        let policy = Self {
             router: Router::new(&routes),
             routes,
             sign_in: compiled.sign_in,
-            version: version(text),
-        })
+            version: Self::version_of(text),
+        };
+        Ok((policy, compiled.cases))
     }
 
     /// Tells one text from another: the first 12 hexadecimal digits of its SHA-256.
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// What [`Policy::version`] of this text is.
+    pub fn version_of(text: &str) -> Box<str> {
+        use std::fmt::Write;
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+        let mut version = String::with_capacity(12);
+        for byte in &digest.as_ref()[..6] {
+            // Writing to a string does not fail.
+            let _ = write!(version, "{byte:02x}");
+        }
+        version.into()
     }
 
     /// The routes, one that is part of another before it.
@@ -87,17 +111,6 @@ impl Policy {
         let index = self.router.find(host, method, path)?;
         self.routes.get(index)
     }
-}
-
-fn version(text: &str) -> Box<str> {
-    use std::fmt::Write;
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    let mut version = String::with_capacity(12);
-    for byte in &digest.as_ref()[..6] {
-        // Writing to a string does not fail.
-        let _ = write!(version, "{byte:02x}");
-    }
-    version.into()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod metrics;
 mod mirror;
 mod policies;
 mod revocations;
+mod socket;
 
 use std::{
     io,
@@ -89,6 +90,12 @@ const HTTP_CONNECTIONS: ListenerLimits = ListenerLimits {
     opening_within: Duration::from_secs(5),
     max_age: Some(Duration::from_secs(120)),
 };
+/// The same where proxies ask there, too: many at once, over connections that they keep.
+const PROXY_CONNECTIONS: ListenerLimits = ListenerLimits {
+    max_connections: 8_192,
+    max_age: Some(Duration::from_secs(3_600)),
+    ..HTTP_CONNECTIONS
+};
 
 /// The service could not start.
 #[derive(Debug, Error)]
@@ -124,6 +131,16 @@ pub enum StartError {
         variable: &'static str,
         /// Its value.
         addr: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A socket cannot be had.
+    #[error("{variable} is {}; cannot listen there: {source}", .path.display())]
+    Socket {
+        /// The setting.
+        variable: &'static str,
+        /// Its value.
+        path: PathBuf,
         /// Why not.
         source: io::Error,
     },
@@ -292,7 +309,10 @@ pub async fn start_under(
     let http_listener = listen(
         "CLERK_AUTHZ_HTTP_ADDR",
         settings.http_addr,
-        HTTP_CONNECTIONS,
+        match &settings.forward_auth_from[..] {
+            [] => HTTP_CONNECTIONS,
+            [..] => PROXY_CONNECTIONS,
+        },
     )
     .await?;
     let bound = |listener: &GuardedListener, addr| listener.local_addr().unwrap_or(addr);
@@ -347,6 +367,13 @@ pub async fn start_under(
         let gatekeeper = Arc::clone(policies.gatekeeper());
         ExtAuthzDoor::new(gatekeeper, Arc::clone(&clock), door.calls())
     });
+    let forward_auth = policies.as_ref().map(|policies| {
+        let gatekeeper = Arc::clone(policies.gatekeeper());
+        http::ForwardAuthDoor::new(gatekeeper, Arc::clone(&clock), door.calls())
+    });
+    let peers = http::Peers::Of(settings.forward_auth_from.clone().into());
+    let socket = settings.forward_auth_socket.as_deref();
+    let socket = socket.map(socket::listen).transpose()?;
     let exporter = Exporter::new(metrics::source(Sources {
         checker,
         calls: door.calls(),
@@ -357,7 +384,7 @@ pub async fn start_under(
         policies: policies.clone(),
         clock,
     }));
-    let doors = vec![
+    let mut doors = vec![
         tokio::spawn({
             let (health, draining) = (Arc::clone(&health), draining.clone());
             async move {
@@ -373,16 +400,28 @@ pub async fn start_under(
         tokio::spawn({
             let (health, draining) = (Arc::clone(&health), draining.clone());
             let render: http::RenderMetrics = Arc::new(move || exporter.render());
+            let forward_auth = (forward_auth.clone(), peers);
             async move {
                 let stop = draining.cancelled_owned();
                 let nightly = keepers.map(|keepers| keepers.nightly);
                 let mirror = http::MirrorParts { inboxes, nightly };
-                if let Err(error) = http::serve(http_listener, health, render, mirror, stop).await {
+                let served =
+                    http::serve(http_listener, health, render, mirror, forward_auth, stop).await;
+                if let Err(error) = served {
                     error!(%error, "the HTTP door ended");
                 }
             }
         }),
     ];
+    if let Some(((listener, file), door)) = socket.zip(forward_auth) {
+        let stop = draining.clone().cancelled_owned();
+        doors.push(tokio::spawn(async move {
+            if let Err(error) = http::serve_socket(listener, door, stop).await {
+                error!(%error, "the socket of /forward-auth ended");
+            }
+            drop(file);
+        }));
+    }
     info!(grpc = %grpc_addr, http = %http_addr, "listening");
     Ok(Running {
         grpc_addr,

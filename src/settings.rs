@@ -13,6 +13,7 @@ use std::{
     collections::BTreeMap, ffi::OsString, fmt, net::SocketAddr, path::PathBuf, time::Duration,
 };
 
+use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
@@ -191,6 +192,10 @@ pub struct Settings {
     pub policy: Option<PathBuf>,
     /// A policy that is tried beside it.
     pub shadow_policy: Option<PathBuf>,
+    /// The proxies whose word is taken at `/forward-auth`; empty is nobody's.
+    pub forward_auth_from: Vec<IpNet>,
+    /// A Unix socket that answers `/forward-auth`.
+    pub forward_auth_socket: Option<PathBuf>,
     /// How long the ids of webhook messages are known, and tombstones.
     pub inbox_retention: Duration,
     /// When the mirror is reconciled each day, in minutes after midnight UTC; `None` for never.
@@ -317,6 +322,17 @@ impl Settings {
                 "is set without CLERK_AUTHZ_POLICY, beside which it would be tried; set both",
             ));
         }
+        for variable in [
+            "CLERK_AUTHZ_FORWARD_AUTH_FROM",
+            "CLERK_AUTHZ_FORWARD_AUTH_SOCKET",
+        ] {
+            if raw.is_given(variable) && !raw.is_given("CLERK_AUTHZ_POLICY") {
+                problems.push(Problem::new(
+                    raw.subject(variable),
+                    "is set without CLERK_AUTHZ_POLICY, by which it would be answered; set both",
+                ));
+            }
+        }
         let settings = Self {
             instances,
             instances_file,
@@ -326,6 +342,10 @@ impl Settings {
             database: raw.database("CLERK_AUTHZ_DATABASE_URL", &mut problems),
             policy: raw.text("CLERK_AUTHZ_POLICY").map(PathBuf::from),
             shadow_policy: raw.text("CLERK_AUTHZ_SHADOW_POLICY").map(PathBuf::from),
+            forward_auth_from: raw.networks("CLERK_AUTHZ_FORWARD_AUTH_FROM", &mut problems),
+            forward_auth_socket: raw
+                .text("CLERK_AUTHZ_FORWARD_AUTH_SOCKET")
+                .map(PathBuf::from),
             inbox_retention: raw.duration(
                 "CLERK_AUTHZ_INBOX_RETENTION",
                 86_400..=31_622_400,

@@ -172,6 +172,15 @@ impl<K: Hash + Eq, V: Clone> Question<'_, K, V> {
         look_up: LookUp<'_>,
         steps: &mut Steps,
     ) -> Result<Answered<V>, CannotTell> {
+        if look_up.patience.is_zero() {
+            steps.failed(
+                self.rule,
+                || "Clerk would have to be asked, and nobody waits",
+            );
+            return Err(CannotTell::ClerkUnavailable {
+                retry_after: NOBODY_RETRY_AFTER,
+            });
+        }
         let Some(directory) = instance.directory.clone() else {
             steps.failed(self.rule, || {
                 format!(

@@ -2,6 +2,7 @@
 //! whether what the route requires holds.
 
 mod asked;
+mod rehearsal;
 mod shadow;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -9,17 +10,17 @@ use std::{fmt, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use url::Url;
 
-pub use self::shadow::ShadowStats;
 use self::{
-    asked::{Asked, Denial, find, sign_in},
+    asked::{Asked, Denial, Senders, find, sign_in},
     shadow::Shadow,
 };
+pub use self::{rehearsal::rehearse, shadow::ShadowStats};
 use super::{Checker, Decision, Source, Verified};
 use crate::{
     decision::Reverification,
     explain::Steps,
     identity::{Organization, OrganizationId, Texts, Timestamp},
-    policy::{Access, Policy, Route},
+    policy::{Access, Effect, Policy, Route},
     reason::Reason,
 };
 
@@ -42,7 +43,7 @@ pub struct ProxiedRequest<'a> {
     pub headers: &'a dyn Headers,
     /// What must hold beside what the route asks.
     pub narrowing: Option<&'a Access>,
-    /// How long the caller waits at most.
+    /// How long the caller waits at most; zero asks Clerk nothing.
     pub patience: Duration,
 }
 
@@ -97,6 +98,20 @@ pub enum Outcome {
         /// When it is worth asking again.
         retry_after: Duration,
     },
+}
+
+impl Outcome {
+    /// What of it the sender sees.
+    pub const fn effect(&self) -> Effect {
+        match self {
+            Self::Allowed { .. } => Effect::Allowed,
+            Self::Unauthenticated { sign_in: None } => Effect::Unauthenticated,
+            Self::Unauthenticated { sign_in: Some(_) } => Effect::SignIn,
+            Self::Forbidden { step_up: None } => Effect::Forbidden,
+            Self::Forbidden { step_up: Some(_) } => Effect::StepUp,
+            Self::Unavailable { .. } => Effect::Unavailable,
+        }
+    }
 }
 
 /// Who sends a request.
@@ -216,35 +231,56 @@ impl Gatekeeper {
         now: Timestamp,
         steps: &mut Steps,
     ) -> Authorization {
-        let answer = |route: Option<&Route>, reason, outcome| Authorization {
-            reason,
-            route: route.map(|route| route.name.clone()),
-            policy_version: policy.version().into(),
-            outcome,
-        };
-        let (route, path) = match find(policy, request) {
-            Ok(found) => found,
-            Err(reason) => {
-                return answer(None, reason, Outcome::Forbidden { step_up: None });
-            }
-        };
-        let asked = Asked {
-            gatekeeper: self,
+        authorize_by(
+            policy,
+            &self.checker,
+            &**self.checker.verifier(),
             request,
-            route,
-            path: &path,
             now,
-        };
-        match asked.answer(steps).await {
-            Ok((reason, identity)) => answer(Some(route), reason, Outcome::Allowed { identity }),
-            Err(Denial {
-                reason,
-                outcome: Outcome::Unauthenticated { .. },
-            }) => {
-                let sign_in = sign_in(policy, route, request).map(Box::new);
-                answer(Some(route), reason, Outcome::Unauthenticated { sign_in })
-            }
-            Err(Denial { reason, outcome }) => answer(Some(route), reason, outcome),
+            steps,
+        )
+        .await
+    }
+}
+
+/// Decides by `policy` about a request of which `senders` say who sends it.
+async fn authorize_by<S: Senders>(
+    policy: &Policy,
+    checker: &Checker,
+    senders: &S,
+    request: &ProxiedRequest<'_>,
+    now: Timestamp,
+    steps: &mut Steps,
+) -> Authorization {
+    let answer = |route: Option<&Route>, reason, outcome| Authorization {
+        reason,
+        route: route.map(|route| route.name.clone()),
+        policy_version: policy.version().into(),
+        outcome,
+    };
+    let (route, path) = match find(policy, request) {
+        Ok(found) => found,
+        Err(reason) => {
+            return answer(None, reason, Outcome::Forbidden { step_up: None });
         }
+    };
+    let asked = Asked {
+        checker,
+        senders,
+        request,
+        route,
+        path: &path,
+        now,
+    };
+    match asked.answer(steps).await {
+        Ok((reason, identity)) => answer(Some(route), reason, Outcome::Allowed { identity }),
+        Err(Denial {
+            reason,
+            outcome: Outcome::Unauthenticated { .. },
+        }) => {
+            let sign_in = sign_in(policy, route, request).map(Box::new);
+            answer(Some(route), reason, Outcome::Unauthenticated { sign_in })
+        }
+        Err(Denial { reason, outcome }) => answer(Some(route), reason, outcome),
     }
 }

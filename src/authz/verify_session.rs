@@ -38,7 +38,7 @@ pub struct Question<'a> {
     pub reverification: Option<Reverification>,
     /// Uses the token up: it passes once, in all replicas together.
     pub single_use: bool,
-    /// How long the caller waits at most, where Clerk has to be asked.
+    /// How long the caller waits at most, where Clerk has to be asked; zero asks nobody anything.
     pub patience: Duration,
 }
 
@@ -64,10 +64,20 @@ pub struct Verified {
     /// What the token says.
     pub session: Session,
     instance: Arc<Instance>,
-    key: Arc<VerifyingKey>,
+    /// `None` where nothing was verified, but supposed.
+    key: Option<Arc<VerifyingKey>>,
 }
 
 impl Verified {
+    /// What a token would say, if there were one.
+    pub(super) fn supposed(session: Session, instance: Arc<Instance>) -> Self {
+        Self {
+            session,
+            instance,
+            key: None,
+        }
+    }
+
     /// The instance that the token belongs to.
     pub fn instance(&self) -> &Arc<Instance> {
         &self.instance
@@ -336,7 +346,9 @@ impl Verifier {
             return self.told_by_clerk(verdict, question, now, steps).await;
         }
         // On the heap, so that an answer from the cache does not carry its state around.
-        let verified = Box::pin(self.verify(&selected.token, &instances, now, steps)).await;
+        let patience = question.patience;
+        let verified = self.verify(&selected.token, &instances, patience, now, steps);
+        let verified = Box::pin(verified).await;
         match verified {
             Ok(verified) => {
                 if let Some(key) = key {
@@ -363,7 +375,10 @@ impl Verifier {
         let stands = instances
             .by_issuer(instance.issuer.as_str())
             .is_some_and(|current| Arc::ptr_eq(current, instance))
-            && instance.keyring.stands(&verified.key, now);
+            && verified
+                .key
+                .as_ref()
+                .is_some_and(|key| instance.keyring.stands(key, now));
         if !stands {
             self.cache.remove(key);
             return None;
@@ -375,12 +390,13 @@ impl Verifier {
         &self,
         text: &str,
         instances: &Instances,
+        patience: Duration,
         now: Timestamp,
         steps: &mut Steps,
     ) -> Result<Arc<Verified>, Refusal> {
         let token = token::parse(text, steps)?;
         let instance = instance_of(token.issuer(), instances, steps)?;
-        let key = find_key(instance, token.key_id(), now, steps).await?;
+        let key = find_key(instance, token.key_id(), patience, now, steps).await?;
         self.signatures.fetch_add(1, Ordering::Relaxed);
         let parts = token.signature_parts(text);
         if !key.verify(parts.signing_input, parts.signature) {
@@ -399,7 +415,7 @@ impl Verifier {
         Ok(Arc::new(Verified {
             session: claimed.session,
             instance: Arc::clone(instance),
-            key,
+            key: Some(key),
         }))
     }
 
@@ -504,11 +520,17 @@ fn instance_of<'a>(
 async fn find_key(
     instance: &Instance,
     key_id: Option<&str>,
+    patience: Duration,
     now: Timestamp,
     steps: &mut Steps,
 ) -> Result<Arc<VerifyingKey>, Refusal> {
     let shown = |key_id: Option<&str>| key_id.map_or("absent".into(), token::quoted);
-    match instance.keyring.find(key_id, now).await {
+    let keyring = &instance.keyring;
+    let found = match patience.is_zero() {
+        true => keyring.find_at_hand(key_id, now),
+        false => keyring.find(key_id, now).await,
+    };
+    match found {
         Lookup::Found(key) => {
             steps.passed(Rule::Key, || format!("kid is {}", shown(key_id)));
             Ok(key)

@@ -1,4 +1,4 @@
-//! What `verify` and `check` take alike: whose tokens, with which keys, at what time.
+//! What `verify`, `check` and `policy explain` take alike: whose tokens, with which keys, at what time.
 
 use std::{
     future::Future,

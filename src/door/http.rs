@@ -1,6 +1,6 @@
-//! The HTTP door: `/livez`, `/readyz`, `/metrics`, and Clerk's webhooks. It never answers questions
-//! about tokens.
+//! The HTTP door: `/livez`, `/readyz`, `/metrics`, Clerk's webhooks, and `/forward-auth` for proxies.
 
+mod forward_auth;
 mod webhooks;
 
 use std::{collections::BTreeMap, future::Future, io, sync::Arc};
@@ -13,7 +13,10 @@ use axum::{
     routing::get,
 };
 use serde::Serialize;
+use tokio::net::UnixListener;
 
+use self::forward_auth::Peer;
+pub use self::forward_auth::{ForwardAuthDoor, Peers};
 use super::{GuardedListener, grpc::HealthReport};
 use crate::{
     identity::InstanceName,
@@ -49,6 +52,7 @@ pub async fn serve(
     health: Arc<HealthReport>,
     metrics: RenderMetrics,
     mirror: MirrorParts,
+    forward_auth: (Option<ForwardAuthDoor>, Peers),
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let webhooks = webhooks::router(mirror.inboxes.clone());
@@ -61,7 +65,21 @@ pub async fn serve(
             metrics,
             mirror,
         })
-        .merge(webhooks);
+        .merge(webhooks)
+        .merge(forward_auth::router(forward_auth.0, forward_auth.1));
+    let service = router.into_make_service_with_connect_info::<Peer>();
+    axum::serve(listener, service)
+        .with_graceful_shutdown(stop)
+        .await
+}
+
+/// Answers `/forward-auth`, and nothing else, to whoever reaches the socket, until `stop`.
+pub async fn serve_socket(
+    listener: UnixListener,
+    forward_auth: ForwardAuthDoor,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let router = forward_auth::router(Some(forward_auth), Peers::All);
     axum::serve(listener, router)
         .with_graceful_shutdown(stop)
         .await

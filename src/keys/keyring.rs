@@ -132,6 +132,8 @@ pub struct KeyringStats {
 pub struct Keyring(Kind);
 
 enum Kind {
+    /// No key for any `kid`.
+    Empty,
     /// One key for every `kid`, without a network.
     Pinned(Arc<VerifyingKey>),
     Refreshed(Box<Refreshed>),
@@ -164,6 +166,7 @@ struct Refreshed {
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
+            Kind::Empty => "Keyring::Empty",
             Kind::Pinned(_) => "Keyring::Pinned",
             Kind::Refreshed(_) => "Keyring::Refreshed",
         })
@@ -171,6 +174,11 @@ impl fmt::Debug for Keyring {
 }
 
 impl Keyring {
+    /// No key: no token verifies. For who supposes what tokens say.
+    pub const fn empty() -> Self {
+        Self(Kind::Empty)
+    }
+
     /// One key that verifies whatever `kid` a token has, as Clerk's SDK does with a PEM.
     pub fn pinned(key: VerifyingKey) -> Self {
         Self(Kind::Pinned(Arc::new(key)))
@@ -217,14 +225,31 @@ impl Keyring {
     /// the fetch goes on for others.
     pub async fn find(&self, key_id: Option<&str>, now: Timestamp) -> Lookup {
         match &self.0 {
+            Kind::Empty => Lookup::Unknown,
             Kind::Pinned(key) => Lookup::Found(Arc::clone(key)),
             Kind::Refreshed(refreshed) => refreshed.find(key_id, now).await,
+        }
+    }
+
+    /// The same from what is at hand: nothing is fetched, and an unknown one cannot be told.
+    pub fn find_at_hand(&self, key_id: Option<&str>, now: Timestamp) -> Lookup {
+        match &self.0 {
+            Kind::Empty => Lookup::Unknown,
+            Kind::Pinned(key) => Lookup::Found(Arc::clone(key)),
+            Kind::Refreshed(refreshed) => {
+                let key_id = key_id.and_then(|key_id| key_id.parse().ok());
+                let found = key_id.and_then(|key_id| refreshed.known(&key_id, now));
+                found.unwrap_or(Lookup::Unavailable {
+                    retry_after: FIRST_RETRY_AFTER,
+                })
+            }
         }
     }
 
     /// Whether this very key is still one of the usable keys.
     pub fn stands(&self, key: &Arc<VerifyingKey>, now: Timestamp) -> bool {
         match &self.0 {
+            Kind::Empty => false,
             Kind::Pinned(pinned) => Arc::ptr_eq(pinned, key),
             Kind::Refreshed(refreshed) => {
                 let held = refreshed.held.load();
@@ -238,6 +263,7 @@ impl Keyring {
     /// Whether tokens can be verified.
     pub fn is_usable(&self, now: Timestamp) -> bool {
         match &self.0 {
+            Kind::Empty => false,
             Kind::Pinned(_) => true,
             Kind::Refreshed(refreshed) => {
                 let held = refreshed.held.load();
@@ -250,7 +276,7 @@ impl Keyring {
     /// Changes with every finished fetch.
     pub fn changes(&self) -> watch::Receiver<u64> {
         match &self.0 {
-            Kind::Pinned(_) => watch::channel(0).1,
+            Kind::Empty | Kind::Pinned(_) => watch::channel(0).1,
             Kind::Refreshed(refreshed) => refreshed.fetched.subscribe(),
         }
     }
@@ -258,6 +284,7 @@ impl Keyring {
     /// Its numbers.
     pub fn stats(&self, now: Timestamp) -> KeyringStats {
         match &self.0 {
+            Kind::Empty => KeyringStats::default(),
             Kind::Pinned(_) => KeyringStats {
                 keys: 1,
                 ..KeyringStats::default()

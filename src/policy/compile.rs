@@ -6,8 +6,8 @@ use serde_saphyr::Spanned;
 use url::Url;
 
 use super::{
-    Access, Ambiguities, Ambiguity, Browser, HostPattern, OnCannotTell, OrganizationFrom,
-    PathPattern, PolicyProblem, Route, RouteFreshness, SignIn,
+    Access, Ambiguities, Ambiguity, Browser, Case, HostPattern, OnCannotTell, OrganizationFrom,
+    PathPattern, PolicyProblem, Route, RouteFreshness, SignIn, cases,
     file::{
         AccessText, ConsistencyText, PolicyText, RequirementText, RouteText, SignInText, place,
         suggestion,
@@ -26,6 +26,7 @@ const RETURN_PARAMETER: &str = "redirect_url";
 pub(super) struct Compiled {
     pub routes: Vec<Route>,
     pub sign_in: Option<SignIn>,
+    pub cases: Vec<Case>,
 }
 
 pub(super) fn compile(text: PolicyText) -> Result<Compiled, Vec<PolicyProblem>> {
@@ -43,31 +44,39 @@ pub(super) fn compile(text: PolicyText) -> Result<Compiled, Vec<PolicyProblem>> 
         .enumerate()
         .filter_map(|(index, text)| compiler.route(index, text, sign_in.is_some()))
         .collect();
+    let mut all_cases = Vec::new();
     if compiler.problems.is_empty() {
         compiler.overlaps(&routes);
+        // Where routes are wrong, cases name such as are not there.
+        all_cases = cases::compile(&mut compiler, text.tests, &routes);
     }
     if compiler.problems.is_empty() {
-        Ok(Compiled { routes, sign_in })
+        Ok(Compiled {
+            routes,
+            sign_in,
+            cases: all_cases,
+        })
     } else {
         Err(compiler.problems)
     }
 }
 
+/// Collects what is wrong.
 #[derive(Default)]
-struct Compiler {
-    problems: Vec<PolicyProblem>,
+pub(super) struct Compiler {
+    pub(super) problems: Vec<PolicyProblem>,
     /// The names so far, with their lines.
     names: HashMap<Box<str>, u64>,
 }
 
 impl Compiler {
-    fn refuse<T>(&mut self, at: &Spanned<T>, message: impl Into<String>) {
+    pub(super) fn refuse<T>(&mut self, at: &Spanned<T>, message: impl Into<String>) {
         let problem = PolicyProblem::new(Some(place(at)), message);
         self.problems.push(problem);
     }
 
     /// One of a few words.
-    fn word<T: Copy>(
+    pub(super) fn word<T: Copy>(
         &mut self,
         key: &str,
         text: Option<&Spanned<String>>,
@@ -84,7 +93,7 @@ impl Compiler {
     }
 
     /// What reads itself from a text.
-    fn parsed<T: FromStr<Err: Display>>(
+    pub(super) fn parsed<T: FromStr<Err: Display>>(
         &mut self,
         key: &str,
         text: Option<Spanned<String>>,

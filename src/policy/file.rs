@@ -1,17 +1,14 @@
 //! The policy file as it is written: YAML, each part with its place.
 
-use std::fmt;
-
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, MapAccess, value::MapAccessDeserializer},
-};
+use serde::Deserialize;
 use serde_saphyr::{Location, Options, Spanned};
 
-use super::PolicyProblem;
+use super::{PolicyProblem, cases::CaseText};
 
 /// The greatest size of a policy in bytes: 10,000 routes take about 2 MB.
 const MAX_BYTES: usize = 16 << 20;
+/// The most words of a list that a message names.
+const MAX_SUGGESTED: usize = 64;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,6 +16,8 @@ pub(super) struct PolicyText {
     pub version: Spanned<u32>,
     pub sign_in: Option<SignInText>,
     pub routes: Vec<Spanned<RouteText>>,
+    #[serde(default)]
+    pub tests: Vec<Spanned<CaseText>>,
 }
 
 #[derive(Deserialize)]
@@ -83,8 +82,15 @@ struct MaxStaleness {
 /// there.
 macro_rules! word_or_mapping {
     ($name:ident, $expecting:literal, $mapping:ty, $of:expr) => {
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                use std::fmt;
+
+                use serde::{
+                    Deserialize,
+                    de::{self, MapAccess, value::MapAccessDeserializer},
+                };
+
                 struct Visitor;
 
                 impl<'de> de::Visitor<'de> for Visitor {
@@ -109,6 +115,8 @@ macro_rules! word_or_mapping {
         }
     };
 }
+
+pub(super) use word_or_mapping;
 
 word_or_mapping!(
     AccessText,
@@ -165,7 +173,12 @@ pub(super) fn suggestion<'a>(word: &str, known: impl Iterator<Item = &'a str> + 
         .filter(|(distance, each)| *distance <= (each.len() / 3).max(1));
     match near {
         Some((_, nearest)) => format!("; did you mean \"{nearest}\"?"),
-        None => format!("; expected one of {}", known.collect::<Vec<_>>().join(", ")),
+        None => {
+            let (all, most) = (known.clone().count(), MAX_SUGGESTED);
+            let shown = known.take(most).collect::<Vec<_>>().join(", ");
+            let more = if all > most { ", …" } else { "" };
+            format!("; expected one of {shown}{more}")
+        }
     }
 }
 

@@ -127,18 +127,16 @@ impl Policies {
             }
             for (kind, file) in &self.files {
                 let (kind, said) = (*kind, &mut said[*kind as usize]);
-                let path = file.clone();
+                let (path, current) = (file.clone(), self.current(kind));
+                let read = move || read_unless(&path, current.as_deref());
                 // The runtime ends otherwise.
-                let Ok(found) = spawn_blocking(move || read(&path)).await else {
+                let Ok(found) = spawn_blocking(read).await else {
                     return;
                 };
                 match found {
-                    Ok(policy) => {
+                    Ok(None) => *said = None,
+                    Ok(Some(policy)) => {
                         *said = None;
-                        let current = self.current(kind);
-                        if current.is_some_and(|known| known.version() == policy.version()) {
-                            continue;
-                        }
                         log(kind, &policy, file, "policy reloaded");
                         match kind {
                             Kind::InForce => self.gatekeeper.set_policy(policy),
@@ -173,6 +171,23 @@ fn log(kind: Kind, policy: &Policy, file: &Path, what: &str) {
 }
 
 fn read(file: &Path) -> Result<Policy, String> {
-    let text = fs::read_to_string(file).map_err(|error| format!("cannot be read: {error}"))?;
-    Policy::parse(&text).map_err(|problems| problems.to_string())
+    parse(&read_text(file)?)
+}
+
+/// `None` where it is the same text as that of `current`.
+fn read_unless(file: &Path, current: Option<&Policy>) -> Result<Option<Policy>, String> {
+    let text = read_text(file)?;
+    let version = Policy::version_of(&text);
+    if current.is_some_and(|current| *current.version() == *version) {
+        return Ok(None);
+    }
+    parse(&text).map(Some)
+}
+
+fn read_text(file: &Path) -> Result<String, String> {
+    fs::read_to_string(file).map_err(|error| format!("cannot be read: {error}"))
+}
+
+fn parse(text: &str) -> Result<Policy, String> {
+    Policy::parse(text).map_err(|problems| problems.to_string())
 }

@@ -1,11 +1,16 @@
 //! The one table of settings, and their texts before they are checked.
 
 use std::{
-    collections::BTreeMap, ffi::OsStr, fmt, fs, net::SocketAddr, ops::RangeInclusive,
+    collections::BTreeMap,
+    ffi::OsStr,
+    fmt, fs,
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
     time::Duration,
 };
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
+use ipnet::IpNet;
 
 use super::{
     DatabaseSettings, EnvironmentVariables, LogFormat, Problem, Shown, database, masked,
@@ -148,6 +153,18 @@ pub const VARIABLES: &[Variable] = &[
         "A policy that is tried beside it: where it would decide otherwise is counted and logged",
     ),
     variable(
+        "CLERK_AUTHZ_FORWARD_AUTH_FROM",
+        "forward-auth-from",
+        None,
+        "Addresses and networks of the proxies that may ask /forward-auth, between commas, such as 10.0.0.5,fd00::/8; without it nobody may",
+    ),
+    variable(
+        "CLERK_AUTHZ_FORWARD_AUTH_SOCKET",
+        "forward-auth-socket",
+        None,
+        "A Unix socket on which /forward-auth is answered to whoever can open it (mode 0660)",
+    ),
+    variable(
         "CLERK_AUTHZ_INBOX_RETENTION",
         "inbox-retention",
         Some("30d"),
@@ -217,7 +234,7 @@ pub const VARIABLES: &[Variable] = &[
         "CLERK_AUTHZ_HTTP_ADDR",
         "http-addr",
         Some("127.0.0.1:8080"),
-        "Where /metrics, /livez, /readyz and Clerk's webhooks are answered",
+        "Where /metrics, /livez, /readyz, /forward-auth and Clerk's webhooks are answered",
     ),
     variable(
         "CLERK_AUTHZ_CLOCK_SKEW",
@@ -504,6 +521,21 @@ impl Raw {
                 ));
                 SocketAddr::from(([127, 0, 0, 1], 0))
             })
+    }
+
+    /// A list of networks; an address is one of its own.
+    pub(super) fn networks(&self, name: &str, problems: &mut Vec<Problem>) -> Vec<IpNet> {
+        let texts = value::list(&self.text(name).unwrap_or_default());
+        let network = |text: &String| {
+            let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+            text.parse().ok().or_else(address)
+        };
+        let networks: Vec<IpNet> = texts.iter().filter_map(network).collect();
+        if networks.len() != texts.len() {
+            let expected = "addresses and networks between commas, such as \"10.0.0.5,fd00::/8\"";
+            problems.push(self.wrong(name, expected));
+        }
+        networks
     }
 
     pub(super) fn log(&self, name: &str, problems: &mut Vec<Problem>) -> String {

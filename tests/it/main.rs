@@ -15,6 +15,7 @@ mod convergence;
 
 mod emulator;
 mod envoy;
+mod forward_auth;
 mod health;
 mod instances;
 mod jwks;
@@ -22,6 +23,7 @@ mod limits;
 mod memberships;
 mod oracle;
 mod paths;
+mod policy;
 mod reconcile;
 mod revocation;
 mod rooms;

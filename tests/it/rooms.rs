@@ -32,7 +32,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "policy",
-        &["decision", "reason"],
+        &["decision", "identity", "mirror", "reason"],
         &[
             "aws_lc_rs",
             "humantime",
@@ -169,6 +169,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "fastrand",
             "futures_util",
             "http",
+            "ipnet",
             "percent_encoding",
             "pin_project_lite",
             "prost",
@@ -195,6 +196,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &[
             "clap",
             "humantime",
+            "ipnet",
             "secrecy",
             "serde",
             "strsim",

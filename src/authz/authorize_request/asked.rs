@@ -1,14 +1,14 @@
 //! One request under a policy: its route, who sends it, and whether what is required holds.
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc};
 
 use url::Url;
 
-use super::{Gatekeeper, Identity, Outcome, ProxiedRequest};
+use super::{Identity, Outcome, ProxiedRequest};
 use crate::{
     authz::{
-        CannotTell, Consistency, Decision, OrgAnswer, OrgQuestion, OrganizationRef, Question,
-        Subject, Verdict, Verified,
+        CannotTell, Checker, Consistency, Decision, OrgAnswer, OrgQuestion, OrganizationRef,
+        Question, Subject, Verdict, Verified, Verifier,
     },
     credential::Credential,
     decision::Requirement,
@@ -84,16 +84,48 @@ pub(super) fn find<'p, 'r>(
     Ok((route, path))
 }
 
+/// Who says who sends a request.
+pub(super) trait Senders: Sync {
+    /// The session, or why there is none.
+    fn sender(
+        &self,
+        request: &ProxiedRequest<'_>,
+        now: Timestamp,
+        steps: &mut Steps,
+    ) -> impl Future<Output = Result<Verdict, CannotTell>> + Send;
+}
+
+/// By the request's credentials.
+impl Senders for Verifier {
+    async fn sender(
+        &self,
+        request: &ProxiedRequest<'_>,
+        now: Timestamp,
+        steps: &mut Steps,
+    ) -> Result<Verdict, CannotTell> {
+        let question = Question {
+            credential: Credential::Http {
+                authorization: request.authorization,
+                cookie: request.cookie,
+            },
+            patience: request.patience,
+            ..Question::about("")
+        };
+        self.verify_session(&question, now, steps).await
+    }
+}
+
 /// One request and its route.
-pub(super) struct Asked<'a> {
-    pub(super) gatekeeper: &'a Gatekeeper,
+pub(super) struct Asked<'a, S> {
+    pub(super) checker: &'a Checker,
+    pub(super) senders: &'a S,
     pub(super) request: &'a ProxiedRequest<'a>,
     pub(super) route: &'a Route,
     pub(super) path: &'a Path<'a>,
     pub(super) now: Timestamp,
 }
 
-impl Asked<'_> {
+impl<S: Senders> Asked<'_, S> {
     pub(super) async fn answer(
         &self,
         steps: &mut Steps,
@@ -190,8 +222,9 @@ impl Asked<'_> {
             patience: self.request.patience,
             lookups: None,
         };
-        let checker = &self.gatekeeper.checker;
-        let answer = checker.check_org_permission(&question, self.now, steps);
+        let answer = self
+            .checker
+            .check_org_permission(&question, self.now, steps);
         match answer.await {
             Ok(OrgAnswer::Decided(decision)) if decision.is_allowed() => {
                 let identity = self.identity(verified, Some(Box::new(decision)));
@@ -216,27 +249,14 @@ impl Asked<'_> {
 
     fn identity(&self, verified: Arc<Verified>, decision: Option<Box<Decision>>) -> Identity {
         Identity {
-            token_is_current: self.gatekeeper.checker.is_current(&verified),
+            token_is_current: self.checker.is_current(&verified),
             verified,
             decision,
         }
     }
 
-    fn credential(&self) -> Credential<'_> {
-        Credential::Http {
-            authorization: self.request.authorization,
-            cookie: self.request.cookie,
-        }
-    }
-
     async fn verdict(&self, steps: &mut Steps) -> Result<Verdict, CannotTell> {
-        let question = Question {
-            credential: self.credential(),
-            patience: self.request.patience,
-            ..Question::about("")
-        };
-        let verifier = self.gatekeeper.checker.verifier();
-        verifier.verify_session(&question, self.now, steps).await
+        self.senders.sender(self.request, self.now, steps).await
     }
 
     /// The organization that the route binds; one that is not there is never the active one.

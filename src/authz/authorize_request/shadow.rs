@@ -85,7 +85,7 @@ impl Gatekeeper {
             .await;
         let counter = match (&real.outcome, &tried.outcome) {
             (_, Outcome::Unavailable { .. }) => &self.shadow.untold,
-            _ if effect(&real.outcome) == effect(&tried.outcome) => &self.shadow.same,
+            _ if real.outcome.effect() == tried.outcome.effect() => &self.shadow.same,
             _ => &self.shadow.different,
         };
         counter.fetch_add(1, Relaxed);
@@ -99,17 +99,5 @@ impl Gatekeeper {
                 "the shadow policy decides otherwise"
             );
         }
-    }
-}
-
-/// What of an outcome the caller sees.
-const fn effect(outcome: &Outcome) -> u8 {
-    match outcome {
-        Outcome::Allowed { .. } => 0,
-        Outcome::Unauthenticated { sign_in: None } => 1,
-        Outcome::Unauthenticated { sign_in: Some(_) } => 2,
-        Outcome::Forbidden { step_up: None } => 3,
-        Outcome::Forbidden { step_up: Some(_) } => 4,
-        Outcome::Unavailable { .. } => 5,
     }
 }

@@ -22,16 +22,17 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 use tower::Service;
-use tracing::{debug, info, warn};
+use tracing::warn;
 
 use self::request::{CheckRequest, Http};
 use super::{
     MAX_REQUEST_BYTES, limits,
-    request_id::{self, RequestId, identified},
+    request_id::{self, identified},
     stats::{CallOutcome, CallStats, Rpc},
 };
 use crate::{
-    authz::{Authorization, Gatekeeper, Outcome, ProxiedRequest},
+    authz::{Gatekeeper, ProxiedRequest},
+    door::decision_log,
     explain::Steps,
     keys::Clock,
     policy::Access,
@@ -94,35 +95,9 @@ impl ExtAuthzDoor {
         let decision_id = request_id::new_decision_id();
         self.calls
             .count(Rpc::Check, CallOutcome::Decided(authorization.reason));
-        log(&id, &authorization, &decision_id);
+        decision_log::log(Rpc::Check.name(), &id, &authorization, &decision_id);
         let response = response::response(&authorization, &decision_id, http);
         identified(id, Ok(response))
-    }
-}
-
-/// A denial is found in the log by its id at `info`, an allow at `debug`.
-fn log(id: &RequestId, authorization: &Authorization, decision_id: &str) {
-    let rpc = Rpc::Check.name();
-    let Authorization {
-        reason,
-        route,
-        policy_version,
-        outcome,
-    } = authorization;
-    let (reason, route) = (reason.name(), route.as_deref());
-    match outcome {
-        Outcome::Allowed { .. } => {
-            debug!(rpc, request_id = ?id, decision_id, reason, route, policy_version, "allowed");
-        }
-        Outcome::Unauthenticated { .. } | Outcome::Forbidden { .. } => {
-            info!(rpc, request_id = ?id, decision_id, reason, route, policy_version, "denied");
-        }
-        Outcome::Unavailable { retry_after } => {
-            warn!(
-                rpc, request_id = ?id, decision_id, reason, route, policy_version, ?retry_after,
-                "cannot tell"
-            );
-        }
     }
 }
 

@@ -1,11 +1,11 @@
-//! What was asked at the gRPC door and how it ended: plain counters, read when metrics are asked
+//! What was asked at the doors and how it ended: plain counters, read when metrics are asked
 //! for.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::reason::Reason;
 
-/// The RPCs that are counted.
+/// The RPCs that are counted, and what is asked like one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rpc {
     /// `VerifySession`.
@@ -26,11 +26,13 @@ pub enum Rpc {
     ExplainDecision,
     /// `Check` of Envoy's external authorization.
     Check,
+    /// `/forward-auth` of the HTTP door.
+    ForwardAuth,
 }
 
 impl Rpc {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::VerifySession,
         Self::BatchVerifySession,
         Self::CheckOrgPermission,
@@ -40,6 +42,7 @@ impl Rpc {
         Self::WatchUsers,
         Self::ExplainDecision,
         Self::Check,
+        Self::ForwardAuth,
     ];
 
     /// Its name in metrics and logs.
@@ -54,6 +57,7 @@ impl Rpc {
             Self::WatchUsers => "WatchUsers",
             Self::ExplainDecision => "ExplainDecision",
             Self::Check => "Check",
+            Self::ForwardAuth => "ForwardAuth",
         }
     }
 }
@@ -119,7 +123,7 @@ impl Default for CallStats {
 }
 
 impl CallStats {
-    pub(super) fn count(&self, rpc: Rpc, outcome: CallOutcome) {
+    pub(in crate::door) fn count(&self, rpc: Rpc, outcome: CallOutcome) {
         self.outcomes[rpc as usize][outcome.index()].fetch_add(1, Ordering::Relaxed);
     }
 

@@ -1,0 +1,462 @@
+//! The cases of a policy: requests with what is supposed of who sends them, and what must be answered.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+use super::{
+    Route,
+    compile::Compiler,
+    file::{place, suggestion, word_or_mapping},
+};
+use crate::{
+    decision::{Permission, Role},
+    identity::{
+        Actor, FactorAge, FactorAges, Organization, OrganizationId, OrganizationSlug, Scope,
+        ScopedSlug, ScopedSlugs, Texts, UserId,
+    },
+    mirror::OrganizationRecord,
+    reason::Reason,
+};
+
+/// One case.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// Its name; `#1` where it has none.
+    pub name: Box<str>,
+    /// Where it stands in the file, from 1.
+    pub line: u64,
+    /// The request.
+    pub request: CaseRequest,
+    /// What is supposed of who sends it.
+    pub sender: Sender,
+    /// All memberships of the user, for what the token does not answer; `None`: Clerk cannot be asked.
+    pub memberships: Option<Vec<CaseMembership>>,
+    /// What must be answered.
+    pub expected: Expected,
+}
+
+/// The request of a case.
+#[derive(Clone, Debug)]
+pub struct CaseRequest {
+    /// The method.
+    pub method: Box<str>,
+    /// The host, with its port.
+    pub host: Box<str>,
+    /// The path and the query, as they would arrive.
+    pub path: Box<str>,
+    /// Whether it came over TLS.
+    pub is_https: bool,
+    /// Headers by their lower-case names.
+    pub headers: Vec<(Box<str>, Box<str>)>,
+}
+
+/// What is supposed of who sends a request.
+#[derive(Clone, Debug)]
+pub enum Sender {
+    /// There is a credential that is denied, or none; or it cannot be told.
+    Denied(Reason),
+    /// Somebody is signed in.
+    SignedIn(Box<CaseSession>),
+}
+
+/// What a token is supposed to say.
+#[derive(Clone, Debug)]
+pub struct CaseSession {
+    /// The user.
+    pub user_id: UserId,
+    /// The active organization.
+    pub organization: Option<Organization>,
+    /// Of the user and of the organization.
+    pub features: ScopedSlugs,
+    /// Likewise.
+    pub plans: ScopedSlugs,
+    /// How long ago factors were verified.
+    pub factor_ages: Option<FactorAges>,
+    /// Who acts in the user's place.
+    pub actor: Option<Actor>,
+}
+
+/// A membership that the token does not speak of.
+#[derive(Clone, Debug)]
+pub struct CaseMembership {
+    /// In which organization.
+    pub organization: OrganizationRecord,
+    /// The role, with `org:`.
+    pub role: Box<str>,
+    /// What it permits, with `org:`.
+    pub permissions: Texts,
+}
+
+/// What must be answered.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    /// What becomes of the request.
+    pub effect: Effect,
+    /// Why; `None` is any reason.
+    pub reason: Option<Reason>,
+    /// By which route; `None` is any, and none.
+    pub route: Option<Box<str>>,
+}
+
+/// What becomes of a request, as its sender sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It goes on to the upstream.
+    Allowed,
+    /// 401.
+    Unauthenticated,
+    /// A redirect to the sign-in page.
+    SignIn,
+    /// 403.
+    Forbidden,
+    /// 403 with the factor that is to be verified again.
+    StepUp,
+    /// 503.
+    Unavailable,
+}
+
+impl Effect {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Allowed,
+        Self::Unauthenticated,
+        Self::SignIn,
+        Self::Forbidden,
+        Self::StepUp,
+        Self::Unavailable,
+    ];
+
+    /// The word in policy files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Unauthenticated => "unauthenticated",
+            Self::SignIn => "sign_in",
+            Self::Forbidden => "forbidden",
+            Self::StepUp => "step_up",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CaseText {
+    name: Option<Spanned<String>>,
+    request: RequestText,
+    token: Spanned<TokenText>,
+    memberships: Option<Vec<MembershipText>>,
+    expect: ExpectText,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RequestText {
+    method: Option<Spanned<String>>,
+    scheme: Option<Spanned<String>>,
+    host: Option<Spanned<String>>,
+    path: Spanned<String>,
+    #[serde(default)]
+    headers: BTreeMap<String, Spanned<String>>,
+}
+
+/// `none`, why a token is denied, or what it says.
+enum TokenText {
+    Word(String),
+    Says(Box<SessionText>),
+}
+
+word_or_mapping!(
+    TokenText,
+    "none, the reason of a denied token, or what a token says",
+    SessionText,
+    |says| TokenText::Says(Box::new(says))
+);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SessionText {
+    user: Option<Spanned<String>>,
+    organization: Option<Spanned<String>>,
+    organization_slug: Option<Spanned<String>>,
+    role: Option<Spanned<String>>,
+    #[serde(default)]
+    permissions: Vec<Spanned<String>>,
+    #[serde(default)]
+    features: Vec<Spanned<String>>,
+    #[serde(default)]
+    plans: Vec<Spanned<String>>,
+    factor_ages: Option<FactorAgesText>,
+    impersonated_by: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FactorAgesText {
+    first: Option<Spanned<f64>>,
+    second: Option<Spanned<f64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MembershipText {
+    organization: Spanned<String>,
+    organization_slug: Option<Spanned<String>>,
+    role: Spanned<String>,
+    #[serde(default)]
+    permissions: Vec<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExpectText {
+    decision: Spanned<String>,
+    reason: Option<Spanned<String>>,
+    route: Option<Spanned<String>>,
+}
+
+/// Of a case that does not say.
+const METHOD: &str = "GET";
+/// The host of a request of which it does not matter; a name that nobody has.
+pub const UNNAMED_HOST: &str = "host.invalid";
+/// Of a token that does not say whose it is.
+const USER: &str = "user_test";
+
+/// The cases as they are meant; what is wrong with them is said by `compiler`.
+pub(super) fn compile(
+    compiler: &mut Compiler,
+    texts: Vec<Spanned<CaseText>>,
+    routes: &[Route],
+) -> Vec<Case> {
+    let cases = texts.into_iter().enumerate();
+    cases
+        .filter_map(|(index, text)| case(compiler, index, text, routes))
+        .collect()
+}
+
+fn case(
+    compiler: &mut Compiler,
+    index: usize,
+    text: Spanned<CaseText>,
+    routes: &[Route],
+) -> Option<Case> {
+    let line = place(&text).line();
+    let CaseText {
+        name,
+        request,
+        token,
+        memberships,
+        expect,
+    } = text.value;
+    let name = match name {
+        Some(name) => name.value.into(),
+        None => format!("#{}", index + 1).into(),
+    };
+    let request = self::request(compiler, request);
+    let sender = sender(compiler, token);
+    let memberships = memberships.map(|all| {
+        let each = all.into_iter();
+        each.filter_map(|text| membership(compiler, text)).collect()
+    });
+    let expected = expected(compiler, expect, routes);
+    Some(Case {
+        name,
+        line,
+        request: request?,
+        sender: sender?,
+        memberships,
+        expected: expected?,
+    })
+}
+
+fn request(compiler: &mut Compiler, text: RequestText) -> Option<CaseRequest> {
+    let or = |text: Option<Spanned<String>>, default: &str| -> Box<str> {
+        text.map_or_else(|| default.into(), |text| text.value.into())
+    };
+    let schemes = [("https", true), ("http", false)];
+    let is_https = match &text.scheme {
+        Some(scheme) => compiler.word("scheme", Some(scheme), &schemes)?,
+        None => true,
+    };
+    let mut headers = Vec::with_capacity(text.headers.len());
+    for (name, value) in text.headers {
+        let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if !name.bytes().all(is_name) {
+            let message =
+                format!("headers: \"{name}\" is no header; write its name in lower-case letters");
+            compiler.refuse(&value, message);
+        } else if matches!(&*name, "authorization" | "cookie") {
+            let message = format!("headers: {name} is not read; say who sends it with token");
+            compiler.refuse(&value, message);
+        } else {
+            headers.push((name.into(), value.value.into()));
+        }
+    }
+    Some(CaseRequest {
+        method: or(text.method, METHOD),
+        host: or(text.host, UNNAMED_HOST),
+        path: text.path.value.into(),
+        is_https,
+        headers,
+    })
+}
+
+/// Why a token may be supposed to be denied, or not to be told.
+fn denials() -> impl Iterator<Item = Reason> + Clone {
+    let all = Reason::ALL.iter().copied();
+    let is_first_of_the_others = |reason: &Reason| *reason == Reason::Allowed;
+    let of_tokens = all.take_while(move |reason| !is_first_of_the_others(reason));
+    of_tokens
+        .filter(|reason| *reason != Reason::ReverificationRequired)
+        .chain([
+            Reason::KeysUnavailable,
+            Reason::ClerkUnavailable,
+            Reason::ClerkRateLimited,
+            Reason::StoreUnavailable,
+            Reason::Overloaded,
+        ])
+}
+
+fn sender(compiler: &mut Compiler, text: Spanned<TokenText>) -> Option<Sender> {
+    let says = match &text.value {
+        TokenText::Says(says) => says,
+        TokenText::Word(word) if word == "none" => {
+            return Some(Sender::Denied(Reason::TokenMissing));
+        }
+        TokenText::Word(word) => {
+            let found = denials().find(|reason| reason.name() == word);
+            if found.is_none() {
+                let known = ["none"].into_iter().chain(denials().map(Reason::name));
+                let nearest = suggestion(word, known);
+                compiler.refuse(&text, format!("token is \"{word}\"{nearest}"));
+            }
+            return found.map(Sender::Denied);
+        }
+    };
+    let before = compiler.problems.len();
+    let user_id = match says.user.clone() {
+        Some(user) => compiler.parsed("user", Some(user)),
+        None => USER.parse().ok(),
+    };
+    let organization = organization(compiler, says);
+    let features = scoped(compiler, "features", &says.features);
+    let plans = scoped(compiler, "plans", &says.plans);
+    let mut age = |text: &Option<Spanned<f64>>| {
+        let text = text.as_ref()?;
+        let age = FactorAge::from_minutes(text.value);
+        if age.is_none() {
+            compiler.refuse(text, "factor_ages: expected minutes, such as 5");
+        }
+        age
+    };
+    let factor_ages = says.factor_ages.as_ref().map(|ages| FactorAges {
+        first: age(&ages.first),
+        second: age(&ages.second),
+    });
+    let actor = says.impersonated_by.as_ref().map(|by| Actor {
+        subject: by.value.clone().into(),
+        issuer: None,
+        session_id: None,
+        kind: None,
+    });
+    (compiler.problems.len() == before).then_some(Sender::SignedIn(Box::new(CaseSession {
+        user_id: user_id?,
+        organization,
+        features,
+        plans,
+        factor_ages,
+        actor,
+    })))
+}
+
+fn organization(compiler: &mut Compiler, says: &SessionText) -> Option<Organization> {
+    let Some(id) = says.organization.clone() else {
+        let of_it = [&says.organization_slug, &says.role];
+        let of_it = of_it.into_iter().flatten().chain(&says.permissions);
+        for text in of_it {
+            compiler.refuse(text, "says something of an organization; set organization");
+        }
+        return None;
+    };
+    let slug: Option<OrganizationSlug> =
+        compiler.parsed("organization_slug", says.organization_slug.clone());
+    let role: Option<Role> = compiler.parsed("role", says.role.clone());
+    let permissions = permissions(compiler, &says.permissions);
+    let id: OrganizationId = compiler.parsed("organization", Some(id))?;
+    Some(Organization {
+        id,
+        slug: slug.map(|slug| slug.as_str().into()),
+        role: role.map(|role| role.to_string().into()),
+        permissions,
+    })
+}
+
+fn membership(compiler: &mut Compiler, text: MembershipText) -> Option<CaseMembership> {
+    let id = compiler.parsed("organization", Some(text.organization));
+    let slug = compiler.parsed("organization_slug", text.organization_slug);
+    let role: Option<Role> = compiler.parsed("role", Some(text.role));
+    let permissions = permissions(compiler, &text.permissions);
+    Some(CaseMembership {
+        organization: OrganizationRecord { id: id?, slug },
+        role: role?.to_string().into(),
+        permissions,
+    })
+}
+
+fn permissions(compiler: &mut Compiler, texts: &[Spanned<String>]) -> Texts {
+    let each = texts.iter().filter_map(|text| {
+        let permission: Permission = compiler.parsed("permissions", Some(text.clone()))?;
+        Some(permission.to_string())
+    });
+    each.collect()
+}
+
+fn scoped(compiler: &mut Compiler, key: &str, texts: &[Spanned<String>]) -> ScopedSlugs {
+    let mut slugs = Vec::with_capacity(texts.len());
+    for text in texts {
+        let scopes = [("org:", Scope::Organization), ("user:", Scope::User)];
+        let found = scopes.iter().find_map(|(prefix, scope)| {
+            let slug = text.value.strip_prefix(prefix)?;
+            (!slug.is_empty()).then_some(ScopedSlug {
+                scope: *scope,
+                slug,
+            })
+        });
+        match found {
+            Some(slug) => slugs.push(slug),
+            None => {
+                let value = &text.value;
+                let message = format!(
+                    "{key}: \"{value}\" does not say whose; expected org:SLUG or user:SLUG"
+                );
+                compiler.refuse(text, message);
+            }
+        }
+    }
+    slugs.into_iter().collect()
+}
+
+fn expected(compiler: &mut Compiler, text: ExpectText, routes: &[Route]) -> Option<Expected> {
+    let effects = Effect::ALL.map(|effect| (effect.name(), effect));
+    let effect = compiler.word("decision", Some(&text.decision), &effects);
+    let reasons: Vec<_> = Reason::ALL
+        .iter()
+        .map(|each| (each.name(), *each))
+        .collect();
+    let reason = compiler.word("reason", text.reason.as_ref(), &reasons);
+    if let Some(route) = &text.route {
+        let known = routes.iter().map(|route| &*route.name);
+        if !known.clone().any(|name| name == route.value) {
+            let nearest = suggestion(&route.value, known);
+            let message = format!("route: no route is \"{}\"{nearest}", route.value);
+            compiler.refuse(route, message);
+        }
+    }
+    Some(Expected {
+        effect: effect?,
+        reason,
+        route: text.route.map(|route| route.value.into()),
+    })
+}
