@@ -137,8 +137,13 @@ impl Envoy {
             let mut stream = TcpStream::connect(self.addr).await.expect("connects");
             stream.write_all(request).await.expect("sent");
             let mut answer = Vec::new();
-            // A reset after the answer is the end of it too.
-            let _ = stream.read_to_end(&mut answer).await;
+            // Envoy keeps a connection for a second behind some answers; a reset is an end too.
+            while !is_whole(&answer)
+                && stream
+                    .read_buf(&mut answer)
+                    .await
+                    .is_ok_and(|read| read > 0)
+            {}
             String::from_utf8_lossy(&answer).into_owned()
         };
         let answer = tokio::time::timeout(PATIENCE, answer)
@@ -164,6 +169,18 @@ impl Envoy {
             .collect();
         self.raw(&request(target.as_bytes(), &headers)).await
     }
+}
+
+/// Whether an answer with its length has arrived.
+fn is_whole(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    length.is_some_and(|length: usize| body.len() >= length)
 }
 
 /// The bytes of a request that closes its connection.
