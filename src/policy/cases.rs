@@ -1,14 +1,16 @@
 //! The cases of a policy: requests with what is supposed of who sends them, and what must be answered.
 
-use std::collections::BTreeMap;
+mod text;
 
-use serde::Deserialize;
 use serde_saphyr::Spanned;
+
+pub(super) use self::text::CaseText;
+use self::text::{ExpectText, MembershipText, RequestText, SessionText, TokenText};
 
 use super::{
     Route,
     compile::Compiler,
-    file::{place, suggestion, word_or_mapping},
+    file::{place, suggestion},
 };
 use crate::{
     decision::{Permission, Role},
@@ -139,82 +141,6 @@ impl Effect {
             Self::Unavailable => "unavailable",
         }
     }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct CaseText {
-    name: Option<Spanned<String>>,
-    request: RequestText,
-    token: Spanned<TokenText>,
-    memberships: Option<Vec<MembershipText>>,
-    expect: ExpectText,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RequestText {
-    method: Option<Spanned<String>>,
-    scheme: Option<Spanned<String>>,
-    host: Option<Spanned<String>>,
-    path: Spanned<String>,
-    #[serde(default)]
-    headers: BTreeMap<String, Spanned<String>>,
-}
-
-/// `none`, why a token is denied, or what it says.
-enum TokenText {
-    Word(String),
-    Says(Box<SessionText>),
-}
-
-word_or_mapping!(
-    TokenText,
-    "none, the reason of a denied token, or what a token says",
-    SessionText,
-    |says| TokenText::Says(Box::new(says))
-);
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SessionText {
-    user: Option<Spanned<String>>,
-    organization: Option<Spanned<String>>,
-    organization_slug: Option<Spanned<String>>,
-    role: Option<Spanned<String>>,
-    #[serde(default)]
-    permissions: Vec<Spanned<String>>,
-    #[serde(default)]
-    features: Vec<Spanned<String>>,
-    #[serde(default)]
-    plans: Vec<Spanned<String>>,
-    factor_ages: Option<FactorAgesText>,
-    impersonated_by: Option<Spanned<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FactorAgesText {
-    first: Option<Spanned<f64>>,
-    second: Option<Spanned<f64>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MembershipText {
-    organization: Spanned<String>,
-    organization_slug: Option<Spanned<String>>,
-    role: Spanned<String>,
-    #[serde(default)]
-    permissions: Vec<Spanned<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ExpectText {
-    decision: Spanned<String>,
-    reason: Option<Spanned<String>>,
-    route: Option<Spanned<String>>,
 }
 
 /// Of a case that does not say.
