@@ -19,6 +19,7 @@ mod inbox;
 mod key_snapshots;
 mod line;
 mod locks;
+mod lookups;
 mod memberships;
 mod migrations;
 mod postgres;
@@ -35,10 +36,10 @@ use tokio::{sync::broadcast, time::timeout};
 
 use self::{
     connection::{Session, SqliteTransaction},
-    contents::UserById,
     errors::translated,
     inbox::Receive,
     line::Line,
+    lookups::UserById,
 };
 use crate::{
     identity::InstanceName,

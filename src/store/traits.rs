@@ -5,8 +5,8 @@ use std::{future::Future, pin::Pin};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::{
-    Engine, SqlStore, apply, contents, coordination, feed, heads, inbox, memberships, postgres,
-    sightings, upkeep,
+    Engine, SqlStore, apply, contents, coordination, feed, heads, inbox, lookups::UserById,
+    memberships, postgres, sightings, upkeep,
 };
 use crate::{
     identity::{InstanceName, MessageId, OrganizationId, OrganizationSlug, Timestamp, UserId},
@@ -75,7 +75,7 @@ impl Mirror for SqlStore {
     ) -> Storing<'a, Option<Seen<User>>> {
         match key {
             UserKey::Id(id) => {
-                let asked = contents::UserById::new(instance, id);
+                let asked = UserById::new(instance, id);
                 Box::pin(self.lines.users.ask(self, asked))
             }
             UserKey::ExternalId(_) | UserKey::Email(_) => {
