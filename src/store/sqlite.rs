@@ -7,12 +7,16 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
+use tokio::time::{Instant, sleep};
+
 use super::{errors::translated, migrations, readers::Readers};
 use crate::mirror::StoreError;
 
 /// How long a transaction waits for another process, such as `clerk-authz inbox`; then it is a
 /// conflict.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// From one try to migrate to the next.
+const MIGRATE_PAUSE: Duration = Duration::from_millis(20);
 /// How long somebody waits for the writing connection; then the database is unavailable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -46,9 +50,7 @@ async fn open_with(
         .synchronous(SqliteSynchronous::Full)
         // What a deletion took is overwritten, at the latest with the next checkpoint.
         .pragma("secure_delete", "on");
-    let mut connection = options.connect().await.map_err(translated)?;
-    migrations::sqlite(&mut connection).await?;
-    connection.close().await.map_err(translated)?;
+    migrate(&options).await?;
     let options = change(options);
     let writer = SqlitePoolOptions::new()
         .max_connections(1)
@@ -59,6 +61,26 @@ async fn open_with(
         writer: writer.connect_lazy_with(options.clone()),
         readers: Readers::new(options.pragma("query_only", "on")),
     })
+}
+
+/// Of several that make the file at once some are told that it is locked without having waited: SQLite
+/// does not wait for the one that switches it to WAL. So it is tried again for as long as it would wait.
+async fn migrate(options: &SqliteConnectOptions) -> Result<(), StoreError> {
+    let begun = Instant::now();
+    loop {
+        match try_to_migrate(options).await {
+            Err(StoreError::Conflict { .. }) if begun.elapsed() < BUSY_TIMEOUT => {
+                sleep(MIGRATE_PAUSE).await;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+async fn try_to_migrate(options: &SqliteConnectOptions) -> Result<(), StoreError> {
+    let mut connection = options.connect().await.map_err(translated)?;
+    migrations::sqlite(&mut connection).await?;
+    connection.close().await.map_err(translated)
 }
 
 /// A new file is for our user only: names and addresses stand in it. SQLite gives its side files the
