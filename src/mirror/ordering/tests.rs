@@ -461,3 +461,26 @@ proptest! {
         }
     }
 }
+
+/// Also where nobody knew of it, and again when it is deleted again; not when it is said again.
+#[test]
+fn an_end_is_told_when_it_comes_and_when_it_comes_again() {
+    let time = Timestamp::from_unix_millis;
+    let deleted = |at| Incoming::Deleted { at: time(at) };
+    let absent = |as_of| Incoming::Absent { as_of: time(as_of) };
+    let mut head = Head::default();
+    for (incoming, is_told) in [
+        (deleted(5), true),
+        (deleted(5), false),
+        (deleted(4), false),
+        (absent(6), false),
+        (deleted(9), true),
+    ] {
+        let before = head;
+        head.take(incoming);
+        assert_eq!(head.has_ended_since(&before), is_told, "{incoming:?}");
+    }
+    let mut unknown = Head::default();
+    unknown.take(absent(5));
+    assert!(unknown.has_ended_since(&Head::default()));
+}
