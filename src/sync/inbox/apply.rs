@@ -2,7 +2,7 @@
 
 use std::{slice, time::Duration};
 
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
 use super::{Inbox, Inboxes};
 use crate::{
@@ -46,24 +46,30 @@ impl Inboxes {
         let failed = failed(&failure, claimed.attempt, self.now(), backoff::chance());
         let (instance, event_type) = (&inbox.instance, &*claimed.message.event_type);
         let (message_id, attempt) = (&claimed.message.id, claimed.attempt);
-        match failed.next {
+        let (cause, next) = (failed.cause.clone(), failed.next);
+        // Counted and told when it is so, not before: whoever reads of it finds it in the list.
+        if let Err(error) = self.store.fail(claimed.claim, failed).await {
+            warn!(
+                %instance, %message_id, event_type, attempt, %cause, %error,
+                "a message was not applied; its lease has to pass before it is tried again"
+            );
+            return;
+        }
+        match next {
             Next::Poison => {
                 inbox.counters.poisoned();
                 error!(
-                    %instance, %message_id, event_type, attempt, cause = %failed.cause,
+                    %instance, %message_id, event_type, attempt, %cause,
                     "a message cannot be applied; see `clerk-authz inbox list`"
                 );
             }
             Next::TryAt(at) => {
                 inbox.counters.failed();
                 warn!(
-                    %instance, %message_id, event_type, attempt, cause = %failed.cause, %at,
+                    %instance, %message_id, event_type, attempt, %cause, %at,
                     "a message was not applied and is tried again"
                 );
             }
-        }
-        if let Err(error) = self.store.fail(claimed.claim, failed).await {
-            info!(%instance, %message_id, %error, "its lease has to pass first");
         }
     }
 
