@@ -16,6 +16,7 @@ mod convergence;
 mod emulator;
 mod envoy;
 mod forward_auth;
+mod grpc_socket;
 mod health;
 mod instances;
 mod jwks;
