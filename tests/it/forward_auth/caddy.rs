@@ -5,6 +5,7 @@ use std::{path::Path, process::Stdio};
 use tokio::process::Command;
 
 use super::scene::{Addresses, Scene, json_in};
+use crate::paths::corpus;
 
 const CONFIGURATION: &str = include_str!("../../../deploy/caddy/Caddyfile");
 /// As `make setup` installs it.
@@ -57,5 +58,10 @@ async fn caddy_serves_what_the_policy_allows_and_nothing_else() {
     assert!(refused.head.contains("cache-control: no-store"));
 
     scene.assert_shuts_without_the_service(502).await;
-    println!("caddy: {} requests, each as the policy says", asked + 3);
+    let scene = Scene::start_with(corpus::POLICY, run).await;
+    let lines = scene.assert_holds_the_corpus().await;
+    println!(
+        "caddy: {} requests, each as the policy says",
+        asked + 3 + lines
+    );
 }

@@ -8,6 +8,7 @@ use std::{
 use tokio::process::Command;
 
 use super::scene::{Addresses, Scene};
+use crate::paths::corpus;
 
 const CONFIGURATION: &str = include_str!("../../../deploy/nginx/nginx.conf");
 
@@ -104,5 +105,11 @@ async fn nginx_serves_what_the_policy_allows_and_nothing_else() {
     } else {
         println!("skipped: nginx with headers-more: it is not unpacked beside nginx");
     }
-    println!("nginx: {} requests, each as the policy says", asked + 3);
+    let scene =
+        Scene::start_with(corpus::POLICY, |folder, to| run(&binary, None, folder, to)).await;
+    let lines = scene.assert_holds_the_corpus().await;
+    println!(
+        "nginx: {} requests, each as the policy says",
+        asked + 3 + lines
+    );
 }

@@ -2,9 +2,8 @@
 
 use std::{net::SocketAddr, path::Path};
 
-use axum::{Json, Router, extract::Request};
 use clerk_authz::emulator::TokenSpec;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -13,20 +12,10 @@ use tokio::{
 
 use super::POLICY;
 use crate::{
+    paths::corpus,
     policy::PolicyFile,
-    support::{Fixture, eventually, loopback},
+    support::{Fixture, eventually, loopback, upstream::Upstream},
 };
-
-async fn received(request: Request) -> Json<Value> {
-    let headers = request.headers().iter().map(|(name, value)| {
-        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-        (name.as_str().to_owned(), json!(value))
-    });
-    Json(json!({
-        "path": request.uri().to_string(),
-        "headers": headers.collect::<serde_json::Map<_, _>>(),
-    }))
-}
 
 async fn free_port() -> u16 {
     let listener = TcpListener::bind(loopback()).await.expect("a port");
@@ -53,6 +42,7 @@ pub struct Scene {
     pub fixture: Fixture,
     pub proxy: Child,
     pub addr: SocketAddr,
+    app: Upstream,
     _files: (PolicyFile, tempfile::TempDir),
 }
 
@@ -67,23 +57,23 @@ pub struct Answer {
 impl Scene {
     /// With the proxy that `run` starts, which keeps its files in the folder.
     pub async fn start(run: impl FnOnce(&Path, &Addresses) -> Command) -> Self {
-        let policy = PolicyFile::of(POLICY);
+        Self::start_with(POLICY, run).await
+    }
+
+    /// With another policy.
+    pub async fn start_with(policy: &str, run: impl FnOnce(&Path, &Addresses) -> Command) -> Self {
+        let policy = PolicyFile::of(policy);
         let fixture = Fixture::start_with(&[
             ("CLERK_AUTHZ_POLICY", policy.text()),
             ("CLERK_AUTHZ_FORWARD_AUTH_FROM", "127.0.0.1"),
         ])
         .await;
-        let app = TcpListener::bind(loopback()).await.expect("a port");
+        let app = Upstream::start().await;
         let addresses = Addresses {
             proxy: SocketAddr::from(([127, 0, 0, 1], free_port().await)),
             authz: fixture.service.http_addr(),
-            app: app.local_addr().expect("an address"),
+            app: app.addr,
         };
-        tokio::spawn(async move {
-            axum::serve(app, Router::new().fallback(received))
-                .await
-                .expect("it serves");
-        });
         let folder = tempfile::tempdir().expect("a folder");
         let proxy = run(folder.path(), &addresses)
             .kill_on_drop(true)
@@ -98,11 +88,12 @@ impl Scene {
             fixture,
             proxy,
             addr,
+            app,
             _files: (policy, folder),
         }
     }
 
-    /// A request as these bytes.
+    /// A request for this target, with these header lines.
     pub async fn raw(&self, target: &str, headers: &[(&str, &str)]) -> Answer {
         // A browser may be sent back to loopback over plain HTTP.
         let mut request =
@@ -111,17 +102,24 @@ impl Scene {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
         request.push_str("\r\n");
+        self.bytes(request.as_bytes()).await.expect("an answer")
+    }
+
+    /// What is answered to these bytes; `None` where the connection ends.
+    async fn bytes(&self, request: &[u8]) -> Option<Answer> {
         let mut stream = TcpStream::connect(self.addr).await.expect("connects");
-        stream.write_all(request.as_bytes()).await.expect("written");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("text");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
-        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-        Answer {
-            status: status.expect("a status"),
+        stream.write_all(request).await.expect("written");
+        let mut answer = Vec::new();
+        // A reset is an end too.
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8_lossy(&answer);
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some(Answer {
+            status,
             head: head.to_lowercase(),
             body: body.to_owned(),
-        }
+        })
     }
 
     fn bearer(&self, spec: &TokenSpec) -> String {
@@ -151,14 +149,29 @@ impl Scene {
         let Answer { status, body, .. } = self.raw("/admin?a=%2F", &headers).await;
         assert_eq!(status, 200, "{body}");
         let seen = json_in(&body);
-        assert_eq!(seen["path"], "/admin?a=%2F");
-        assert_eq!(seen["headers"]["x-clerk-user-id"], "user_alice");
-        assert_eq!(seen["headers"]["x-clerk-org-id"], "org_acme");
-        assert_eq!(seen["headers"]["x-clerk-org-role"], "org:admin");
-        assert!(seen["headers"].get("x-clerk-actor-id").is_none(), "{seen}");
-        let headers = seen["headers"].as_object().expect("headers");
-        let mut identity = headers.iter().filter(|(name, _)| name.contains("clerk"));
-        assert!(identity.all(|(_, value)| value != "mallory"), "{seen}");
+        assert!(received_path(&seen) == "/admin?a=%2F", "{seen}");
+        let of_all = seen["headers"].as_array().expect("headers").iter();
+        let headers: Vec<(String, &str)> = of_all
+            .map(|pair| {
+                let text = |index: usize| pair[index].as_str().expect("text");
+                (text(0).to_ascii_lowercase(), text(1))
+            })
+            .filter(|(name, _)| name.contains("clerk"))
+            .collect();
+        assert!(
+            headers.iter().all(|(_, value)| *value != "mallory"),
+            "{seen}"
+        );
+        for (name, expected) in [
+            ("x-clerk-user-id", &["user_alice"][..]),
+            ("x-clerk-org-id", &["org_acme"]),
+            ("x-clerk-org-role", &["org:admin"]),
+            ("x-clerk-actor-id", &[]),
+        ] {
+            let named = headers.iter().filter(|(known, _)| known == name);
+            let values: Vec<&str> = named.map(|(_, value)| *value).collect();
+            assert_eq!(values, expected, "{name}: {seen}");
+        }
     }
 
     /// That each request is answered as the policy says; how many there were.
@@ -184,7 +197,11 @@ impl Scene {
                 .collect();
             let Answer { status, head, body } = self.raw(target, &headers).await;
             assert_eq!(status, code, "{target}: {head}");
-            assert_eq!(body.contains("\"path\""), code == 200, "{target}: {body}");
+            assert_eq!(
+                body.contains("request_line"),
+                code == 200,
+                "{target}: {body}"
+            );
             for (header, of) in [("www-authenticate: bearer", 401), ("retry-after: ", 503)] {
                 let has = head.contains(&format!("\r\n{header}"));
                 assert_eq!(has, code == of, "{target}: {head}");
@@ -196,6 +213,35 @@ impl Scene {
         let location = format!("\r\nlocation: {sign_in}\r\n");
         assert!(head.contains(&location), "{head}");
         requests.len() + 1
+    }
+
+    /// That for no line of the corpus the application receives what the policy denies, where this scene
+    /// has the corpus' policy.
+    pub async fn assert_holds_the_corpus(&self) -> usize {
+        let lines = corpus::lines();
+        for line in &lines {
+            let (target, host) = line.target_and_host();
+            let head = [
+                b"GET ",
+                target,
+                b" HTTP/1.1\r\nconnection: close\r\nhost: ",
+                host,
+            ];
+            let before = self.app.served();
+            let answer = self
+                .bytes(&[&head.concat()[..], b"\r\n\r\n"].concat())
+                .await;
+            let status = answer.as_ref().map_or(0, |answer| answer.status);
+            let what = format!("corpus.txt:{}: {status}", line.number);
+            let served = self.app.served() - before;
+            assert_eq!(served, u64::from(status == 200), "{what}");
+            if let Some(answer) = answer.filter(|answer| answer.status == 200) {
+                corpus::assert_is_for_everybody(&received_path(&json_in(&answer.body)), &what);
+            }
+        }
+        let served = self.app.served();
+        assert!(served > 50, "{served} of {}", lines.len());
+        lines.len()
     }
 
     /// That nothing is served without clerk-authz, but answered with this.
@@ -210,6 +256,12 @@ impl Scene {
         self.fixture.clerk.stop().await;
         self.proxy.kill().await.expect("ended");
     }
+}
+
+/// The target in the request line that the application received.
+fn received_path(seen: &Value) -> String {
+    let line = seen["request_line"].as_str().expect("a line");
+    line.split(' ').nth(1).unwrap_or_default().to_owned()
 }
 
 /// The object in a body, which may come in chunks.
