@@ -15,6 +15,7 @@ mod convergence;
 
 mod emulator;
 mod envoy;
+mod faults;
 mod forward_auth;
 mod health;
 mod instances;
