@@ -22,6 +22,7 @@ mod instances;
 mod jwks;
 mod limits;
 mod memberships;
+mod mirrored_memberships;
 mod operations;
 mod oracle;
 mod paths;
