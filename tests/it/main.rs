@@ -15,6 +15,7 @@ mod convergence;
 
 mod emulator;
 mod envoy;
+mod faults;
 mod forward_auth;
 mod grpc_socket;
 mod health;
@@ -23,6 +24,7 @@ mod jwks;
 mod limits;
 mod memberships;
 mod mirrored_memberships;
+mod operations;
 mod oracle;
 mod paths;
 mod policy;
