@@ -93,17 +93,21 @@ if need mvn "the Java example" "https://maven.apache.org, with a JDK 17 or later
 fi
 
 # Unpacked, not installed: nothing of the machine changes, and no service starts.
-if [ ! -x .nginx/usr/sbin/nginx ] && ! command -v nginx >/dev/null 2>&1; then
+unpack() { # PACKAGE of the distribution, FOLDER, the program in it, what is skipped without it
+  local package=$1 folder=$2 program=$3 skipped=$4
+  if [ -x "$folder/$program" ] || command -v "${program##*/}" >/dev/null 2>&1; then return; fi
   if command -v apt-get >/dev/null 2>&1 && command -v dpkg >/dev/null 2>&1; then
-    echo "setup: Debian's nginx into .nginx"
-    rm -rf .nginx && mkdir -p .nginx
-    download() { (cd .nginx && apt-get download -qq nginx >/dev/null 2>&1); }
+    echo "setup: the distribution's ${program##*/} into $folder"
+    rm -rf "$folder" && mkdir -p "$folder"
+    download() { (cd "$folder" && apt-get download -qq "$package" >/dev/null 2>&1); }
     if download || { apt-get update -qq >/dev/null 2>&1 && download; }; then
-      dpkg -x .nginx/nginx_*.deb .nginx
+      dpkg -x "$folder/${package}"_*.deb "$folder"
     fi
   fi
-  [ -x .nginx/usr/sbin/nginx ] || echo "setup: nginx is missing: the test with it is skipped"
-fi
+  [ -x "$folder/$program" ] || echo "setup: ${program##*/} is missing: $skipped is skipped"
+}
+unpack nginx .nginx usr/sbin/nginx "the test with it"
+unpack prometheus .prometheus usr/bin/promtool "the check of metrics and alerts"
 
 if [ ${#missing[@]} -gt 0 ]; then
   echo "setup: done, without: ${missing[*]}"

@@ -35,6 +35,8 @@ suite "through the doors, oracle, advisories" cargo test --locked --test it
 # Once more by itself, so that it shows which operations are covered.
 suite "the offline Clerk by Clerk's schemas" \
   cargo test --locked --test it clerk_api::schema::every_operation -- --nocapture
+suite "metrics and alerts by promtool" \
+  cargo test --locked --test it telemetry::promtool -- --nocapture
 suite "behind a real nginx" cargo test --locked --test it forward_auth::nginx -- --nocapture
 suite "examples in the documentation" cargo test --locked --doc
 suite "without the offline Clerk" cargo test --locked --no-default-features --lib

@@ -7,5 +7,9 @@ mod decision_log;
 pub mod grpc;
 pub mod http;
 mod listener;
+mod traffic;
 
-pub use self::listener::{GuardedListener, ListenerLimits};
+pub use self::{
+    listener::{GuardedListener, ListenerLimits},
+    traffic::{CODES, GrpcMethod, Route, Traffic},
+};

@@ -377,6 +377,7 @@ pub async fn start_under(
     let exporter = Exporter::new(metrics::source(Sources {
         checker,
         calls: door.calls(),
+        store: store.clone(),
         inboxes: inboxes.clone(),
         keepers: keepers.clone(),
         ear: ear.clone(),
@@ -384,6 +385,7 @@ pub async fn start_under(
         policies: policies.clone(),
         clock,
     }));
+    let calls = door.calls();
     let mut doors = vec![
         tokio::spawn({
             let (health, draining) = (Arc::clone(&health), draining.clone());
@@ -399,14 +401,25 @@ pub async fn start_under(
         }),
         tokio::spawn({
             let (health, draining) = (Arc::clone(&health), draining.clone());
-            let render: http::RenderMetrics = Arc::new(move || exporter.render());
+            let render: http::RenderMetrics = Arc::new(move |format| match format {
+                http::MetricsFormat::OpenMetrics => exporter.render(),
+                http::MetricsFormat::Prometheus => exporter.render_prometheus(),
+            });
             let forward_auth = (forward_auth.clone(), peers);
             async move {
                 let stop = draining.cancelled_owned();
                 let nightly = keepers.map(|keepers| keepers.nightly);
                 let mirror = http::MirrorParts { inboxes, nightly };
-                let served =
-                    http::serve(http_listener, health, render, mirror, forward_auth, stop).await;
+                let served = http::serve(
+                    http_listener,
+                    health,
+                    render,
+                    mirror,
+                    forward_auth,
+                    calls,
+                    stop,
+                )
+                .await;
                 if let Err(error) = served {
                     error!(%error, "the HTTP door ended");
                 }

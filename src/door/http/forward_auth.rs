@@ -68,6 +68,11 @@ impl ForwardAuthDoor {
             calls,
         }
     }
+
+    /// Where it counts.
+    pub(super) fn calls(&self) -> Arc<CallStats> {
+        Arc::clone(&self.calls)
+    }
 }
 
 /// The address of who is connected.

@@ -1,0 +1,4 @@
+//! What the service shows of itself.
+
+mod calls;
+mod promtool;
