@@ -10,6 +10,7 @@ mod listener;
 mod traffic;
 
 pub use self::{
+    decision_log::{DecisionLog, WriteLine},
     listener::{GuardedListener, ListenerLimits},
     traffic::{CODES, GrpcMethod, Route, Traffic},
 };

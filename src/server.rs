@@ -3,6 +3,7 @@
 //! Called by `cli` and by tests. The only place that knows every room; it holds no rule.
 
 mod database;
+mod decisions;
 mod inboxes;
 mod instances;
 mod metrics;
@@ -45,7 +46,7 @@ use crate::{
     settings::{Problems, Settings},
     store::SqlStore,
     sync::{Ear, UserSync, WatchLimits, Watches},
-    telemetry::metrics::Exporter,
+    telemetry::{lines::Lines, metrics::Exporter},
 };
 
 /// gRPC calls that are worked on at once; a further one is answered `RESOURCE_EXHAUSTED`. Those that
@@ -124,6 +125,14 @@ pub enum StartError {
         /// Everything that is wrong with it.
         cause: String,
     },
+    /// The decision log cannot be written.
+    #[error("CLERK_AUTHZ_DECISION_LOG is {place:?}; it cannot be written: {source}")]
+    DecisionLog {
+        /// Its value.
+        place: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// A port cannot be had.
     #[error("{variable} is {addr}; cannot listen there: {source}")]
     Listen {
@@ -176,6 +185,7 @@ pub struct Running {
     tasks: TaskTracker,
     /// Closed last: what ends before may still write.
     store: Option<SqlStore>,
+    decisions: Option<Lines>,
 }
 
 /// The use cases without doors, for one-off questions.
@@ -357,19 +367,23 @@ pub async fn start_under(
             tasks.clone(),
         ))
     });
+    let (decision_log, decisions) = decisions::open(settings, Arc::clone(&clock))?;
     let door = AuthzDoor::new(
         Arc::clone(&checker),
         users,
         watches.clone(),
         Arc::clone(&clock),
+        decision_log.clone(),
     );
     let ext_authz = policies.as_ref().map(|policies| {
         let gatekeeper = Arc::clone(policies.gatekeeper());
-        ExtAuthzDoor::new(gatekeeper, Arc::clone(&clock), door.calls())
+        let decisions = decision_log.clone();
+        ExtAuthzDoor::new(gatekeeper, Arc::clone(&clock), door.calls(), decisions)
     });
     let forward_auth = policies.as_ref().map(|policies| {
         let gatekeeper = Arc::clone(policies.gatekeeper());
-        http::ForwardAuthDoor::new(gatekeeper, Arc::clone(&clock), door.calls())
+        let decisions = decision_log.clone();
+        http::ForwardAuthDoor::new(gatekeeper, Arc::clone(&clock), door.calls(), decisions)
     });
     let peers = http::Peers::Of(settings.forward_auth_from.clone().into());
     let socket = settings.forward_auth_socket.as_deref();
@@ -377,6 +391,7 @@ pub async fn start_under(
     let exporter = Exporter::new(metrics::source(Sources {
         checker,
         calls: door.calls(),
+        decisions: decisions.as_ref().map(|lines| Box::new(lines.stats()) as _),
         store: store.clone(),
         inboxes: inboxes.clone(),
         keepers: keepers.clone(),
@@ -447,6 +462,7 @@ pub async fn start_under(
         stop,
         tasks,
         store,
+        decisions,
     })
 }
 
@@ -523,6 +539,9 @@ impl Running {
         if let Some(store) = self.store {
             store.close().await;
         }
+        // What waits is written, on a thread that may wait for the disk.
+        let decisions = self.decisions;
+        let _ = tokio::task::spawn_blocking(move || drop(decisions)).await;
         info!("stopped");
     }
 }

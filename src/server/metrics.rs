@@ -17,7 +17,10 @@ use crate::{
     mirror::{DirectoryStats, EntityKind},
     store::SqlStore,
     sync::{Drift, Ear, EventClass, InboxStats, Inboxes, RunOutcome, Watches},
-    telemetry::metrics::{self as catalogue, Metric, Source, Writer},
+    telemetry::{
+        lines::LineStats,
+        metrics::{self as catalogue, Metric, Source, Writer},
+    },
 };
 
 /// The commit that the binary was built of, where whoever built it said so.
@@ -30,6 +33,8 @@ const REVISION: &str = match option_env!("CLERK_AUTHZ_REVISION") {
 pub(super) struct Sources {
     pub(super) checker: Arc<Checker>,
     pub(super) calls: Arc<CallStats>,
+    /// Of the decision log, where there is one.
+    pub(super) decisions: Option<Box<dyn Fn() -> LineStats + Send + Sync>>,
     pub(super) store: Option<SqlStore>,
     pub(super) inboxes: Option<Arc<Inboxes>>,
     pub(super) keepers: Option<MirrorKeepers>,
@@ -44,6 +49,7 @@ pub(super) fn source(sources: Sources) -> Source {
         let Sources {
             checker,
             calls,
+            decisions,
             store,
             inboxes,
             keepers,
@@ -55,6 +61,7 @@ pub(super) fn source(sources: Sources) -> Source {
         let build = [env!("CARGO_PKG_VERSION"), REVISION].map(str::to_owned);
         writer.write(catalogue::BUILD_INFO, [(build, 1.0)])?;
         doors::write(writer, calls)?;
+        doors::write_decisions(writer, decisions.as_ref().map(|stats| stats()))?;
         database::write(writer, store.as_ref())?;
         let verifier = checker.verifier();
         let instances = verifier.instances();

@@ -12,6 +12,7 @@ use clerk_authz::{
     server,
 };
 
+pub use self::check::{check, http};
 use self::proxy::{Answer, Envoy, SetUp, request};
 use crate::support::{Fixture, offline_clerk, settings_for, upstream::Upstream};
 

@@ -220,6 +220,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &[
             "prometheus_client",
             "thiserror",
+            "tracing",
             "tracing_appender",
             "tracing_subscriber",
         ],

@@ -8,7 +8,10 @@ use crate::{
         CODES, GrpcMethod, Route,
         grpc::{CallOutcome, CallStats, Rpc},
     },
-    telemetry::metrics::{self as catalogue, Writer},
+    telemetry::{
+        lines::LineStats,
+        metrics::{self as catalogue, Writer},
+    },
 };
 
 pub(super) fn write(writer: &mut Writer<'_>, calls: &CallStats) -> fmt::Result {
@@ -41,4 +44,21 @@ pub(super) fn write(writer: &mut Writer<'_>, calls: &CallStats) -> fmt::Result {
     writer.write_durations(catalogue::HTTP_REQUEST_DURATION, durations)?;
     writer.write_one(catalogue::CALLS_IN_FLIGHT, number(calls.in_flight()))?;
     writer.write_one(catalogue::CALLS_SHED, number(calls.shed()))
+}
+
+pub(super) fn write_decisions(writer: &mut Writer<'_>, lines: Option<LineStats>) -> fmt::Result {
+    let counts = lines.into_iter().flat_map(|stats| {
+        let LineStats {
+            written,
+            dropped,
+            failed,
+        } = stats;
+        [
+            ("written", written),
+            ("dropped", dropped),
+            ("failed", failed),
+        ]
+        .map(|(outcome, count)| ([outcome.to_owned()], number(count)))
+    });
+    writer.write(catalogue::DECISION_LOG_LINES, counts)
 }
