@@ -347,11 +347,16 @@ pub async fn start_under(
         tasks.spawn(set.reload_on_change(file, Arc::clone(&verifier), refused));
     }
 
-    let checker = Arc::new(Checker::new(
+    let mut checker = Checker::new(
         Arc::clone(&verifier),
         memberships(settings),
         Arc::clone(&clock),
-    ));
+    );
+    if let Some((store, keepers)) = store.as_ref().zip(keepers.as_ref()) {
+        let max_age = settings.memberships.mirror_max_age;
+        checker = checker.with_mirror(Arc::new(store.clone()), keepers.compared_at(), max_age);
+    }
+    let checker = Arc::new(checker);
     let policies = Policies::load(settings, Arc::clone(&checker))?.map(Arc::new);
     if let Some(policies) = &policies {
         tasks.spawn(Arc::clone(policies).reload_on_change(stop.clone()));

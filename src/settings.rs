@@ -74,6 +74,8 @@ pub struct MembershipsSettings {
     pub max_age: Duration,
     /// How old it may be that there is none.
     pub negative_max_age: Duration,
+    /// How old what the mirror says of one may be; zero where it is not asked.
+    pub mirror_max_age: Duration,
 }
 
 /// Where an instance's keys come from.
@@ -300,13 +302,23 @@ impl Settings {
                 1..=3_600,
                 &mut problems,
             ),
+            mirror_max_age: raw.duration("CLERK_AUTHZ_MIRROR_MAX_AGE", 0..=604_800, &mut problems),
         };
+        let revocation_memory =
+            raw.duration("CLERK_AUTHZ_REVOCATION_MEMORY", 60..=604_800, &mut problems);
         for (shorter, short, longer, long) in [
             (
                 "CLERK_AUTHZ_MEMBERSHIP_NEGATIVE_MAX_AGE",
                 memberships.negative_max_age,
                 "CLERK_AUTHZ_MEMBERSHIP_MAX_AGE",
                 memberships.max_age,
+            ),
+            // Of a change before its memory nobody knows any more.
+            (
+                "CLERK_AUTHZ_MIRROR_MAX_AGE",
+                memberships.mirror_max_age,
+                "CLERK_AUTHZ_REVOCATION_MEMORY",
+                revocation_memory,
             ),
             (
                 "CLERK_AUTHZ_KEYS_COOLDOWN",
@@ -335,6 +347,12 @@ impl Settings {
             problems.push(Problem::new(
                 raw.subject("CLERK_AUTHZ_SHADOW_POLICY"),
                 "is set without CLERK_AUTHZ_POLICY, beside which it would be tried; set both",
+            ));
+        }
+        if raw.is_given("CLERK_AUTHZ_MIRROR_MAX_AGE") && !raw.is_given("CLERK_AUTHZ_DATABASE_URL") {
+            problems.push(Problem::new(
+                raw.subject("CLERK_AUTHZ_MIRROR_MAX_AGE"),
+                "is set without CLERK_AUTHZ_DATABASE_URL, where the mirror is; set both",
             ));
         }
         for variable in [
@@ -367,11 +385,7 @@ impl Settings {
                 &mut problems,
             ),
             reconcile_at_minutes: raw.time_of_day("CLERK_AUTHZ_RECONCILE_AT", &mut problems),
-            revocation_memory: raw.duration(
-                "CLERK_AUTHZ_REVOCATION_MEMORY",
-                60..=604_800,
-                &mut problems,
-            ),
+            revocation_memory,
             keys,
             api_timeout: raw.duration_within(
                 "CLERK_AUTHZ_API_TIMEOUT",

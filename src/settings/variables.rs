@@ -213,6 +213,12 @@ pub const VARIABLES: &[Variable] = &[
         "How long a membership that Clerk was asked for is remembered; a change shows within this",
     ),
     variable(
+        "CLERK_AUTHZ_MIRROR_MAX_AGE",
+        "mirror-max-age",
+        Some("60s"),
+        "How long after the mirror last knew a membership for certain it answers in Clerk's place; 0s: never",
+    ),
+    variable(
         "CLERK_AUTHZ_MEMBERSHIP_NEGATIVE_MAX_AGE",
         "membership-negative-max-age",
         Some("10s"),

@@ -21,6 +21,7 @@ mod instances;
 mod jwks;
 mod limits;
 mod memberships;
+mod mirrored_memberships;
 mod oracle;
 mod paths;
 mod policy;
