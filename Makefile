@@ -41,4 +41,5 @@ proto-baseline: ## write the contract that `buf breaking` compares with; at a re
 	$(BUF) build -o $(BASELINE)
 
 release: ## build the binary as it is released: without the offline Clerk
-	cargo build --release --locked --no-default-features
+	CLERK_AUTHZ_REVISION="$${CLERK_AUTHZ_REVISION:-$$(git rev-parse HEAD 2>/dev/null || echo unknown)}" \
+		cargo build --release --locked --no-default-features

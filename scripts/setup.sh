@@ -117,19 +117,23 @@ if need mvn "the Java example" "https://maven.apache.org, with a JDK 17 or later
 fi
 
 # Unpacked, not installed: nothing of the machine changes, and no service starts.
-if [ ! -e .nginx/usr/lib/nginx/modules/ngx_http_headers_more_filter_module.so ] \
-  && command -v apt-get >/dev/null 2>&1 && command -v dpkg >/dev/null 2>&1; then
-  echo "setup: Debian's nginx into .nginx"
-  rm -rf .nginx && mkdir -p .nginx
-  download() {
-    (cd .nginx && apt-get download -qq nginx libnginx-mod-http-headers-more-filter >/dev/null 2>&1)
-  }
-  if download || { apt-get update -qq >/dev/null 2>&1 && download; }; then
-    for package in .nginx/*.deb; do dpkg -x "$package" .nginx; done
+unpack() { # FOLDER, a file in it, the PROGRAM, what is skipped without it, PACKAGES of the distribution
+  local folder=$1 file=$2 program=$3 skipped=$4
+  shift 4
+  if [ ! -e "$folder/$file" ] && command -v apt-get >/dev/null 2>&1 && command -v dpkg >/dev/null 2>&1; then
+    echo "setup: the distribution's ${program##*/} into $folder"
+    rm -rf "$folder" && mkdir -p "$folder"
+    download() { (cd "$folder" && apt-get download -qq "$@" >/dev/null 2>&1); }
+    if download "$@" || { apt-get update -qq >/dev/null 2>&1 && download "$@"; }; then
+      for package in "$folder"/*.deb; do dpkg -x "$package" "$folder"; done
+    fi
   fi
-fi
-[ -x .nginx/usr/sbin/nginx ] || command -v nginx >/dev/null 2>&1 \
-  || echo "setup: nginx is missing: the test with it is skipped"
+  [ -x "$folder/$program" ] || command -v "${program##*/}" >/dev/null 2>&1 \
+    || echo "setup: ${program##*/} is missing: $skipped is skipped"
+}
+unpack .nginx usr/lib/nginx/modules/ngx_http_headers_more_filter_module.so usr/sbin/nginx \
+  "the test with it" nginx libnginx-mod-http-headers-more-filter
+unpack .prometheus usr/bin/promtool usr/bin/promtool "the check of metrics and alerts" prometheus
 
 if [ ${#missing[@]} -gt 0 ]; then
   echo "setup: done, without: ${missing[*]}"

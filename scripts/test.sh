@@ -31,11 +31,11 @@ suite() { # NAME, COMMAND…
 
 suite "unit tests" cargo test --locked --lib
 # The oracle is one of these: it asks Clerk's own SDK, and fails where that is not installed.
-# The oracle is one of these: it asks Clerk's own SDK, and fails where that is not installed.
 # Those that say what they covered run by themselves, so that it shows.
-telling=(clerk_api::schema::every_operation forward_auth::nginx forward_auth::caddy envoy::grpc envoy::meshes)
+telling=(clerk_api::schema::every_operation forward_auth::nginx forward_auth::caddy envoy::grpc envoy::meshes
+  telemetry::promtool)
 suite "through the doors, oracle, advisories" cargo test --locked --test it -- "${telling[@]/#/--skip=}"
-suite "schemas of Clerk's, nginx, Caddy, gRPC behind Envoy, meshes" \
+suite "schemas of Clerk's, nginx, Caddy, gRPC behind Envoy, meshes, promtool" \
   cargo test --locked --test it -- --nocapture "${telling[@]}"
 suite "examples in the documentation" cargo test --locked --doc
 suite "without the offline Clerk" cargo test --locked --no-default-features --lib

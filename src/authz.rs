@@ -18,7 +18,8 @@ mod verify_session;
 
 pub use self::asking::Source;
 pub use self::authorize_request::{
-    Authorization, Gatekeeper, Headers, Identity, Outcome, ProxiedRequest, ShadowStats, rehearse,
+    Authorization, Gatekeeper, Headers, Identity, Outcome, ProxiedRequest, Refused, ShadowStats,
+    rehearse,
 };
 pub use self::check_org_permission::{
     Checker, Consistency, Decision, OrgAnswer, OrgQuestion, OrganizationRef, Subject, Unanswerable,

@@ -9,6 +9,7 @@
 
 pub mod backoff;
 pub mod explain;
+pub mod histogram;
 pub mod identity;
 pub mod reason;
 

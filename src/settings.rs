@@ -45,6 +45,17 @@ pub enum LogFormat {
     Json,
 }
 
+/// Where decisions are recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DecisionLogPlace {
+    /// Nowhere.
+    Off,
+    /// On standard output.
+    Stdout,
+    /// At the end of a file.
+    File(PathBuf),
+}
+
 /// How keys are kept fresh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeysSettings {
@@ -220,6 +231,10 @@ pub struct Settings {
     pub log: String,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// Where decisions are recorded.
+    pub decision_log: DecisionLogPlace,
+    /// Of what is allowed this part is recorded, from 0 to 1.
+    pub decision_log_sample: f64,
     shown: Vec<Shown>,
 }
 
@@ -384,6 +399,8 @@ impl Settings {
             clock_skew: raw.duration("CLERK_AUTHZ_CLOCK_SKEW", 0..=60, &mut problems),
             log: raw.log("CLERK_AUTHZ_LOG", &mut problems),
             log_format: raw.log_format("CLERK_AUTHZ_LOG_FORMAT", &mut problems),
+            decision_log: raw.decision_log("CLERK_AUTHZ_DECISION_LOG", &mut problems),
+            decision_log_sample: raw.part("CLERK_AUTHZ_DECISION_LOG_SAMPLE", &mut problems),
             shown: raw.shown(),
         };
         let http_addr = settings.http_addr;

@@ -24,6 +24,7 @@ mod locks;
 mod lookups;
 mod memberships;
 mod migrations;
+mod pools;
 mod postgres;
 mod readers;
 mod sightings;
@@ -40,6 +41,7 @@ use tokio::{sync::broadcast, time::timeout};
 pub use self::{
     backup::BackupError,
     copy::{CopiedTable, CopyError, CopyProgress, CopyStage},
+    pools::PoolStats,
 };
 use self::{
     connection::{Session, SqliteTransaction},
@@ -47,6 +49,7 @@ use self::{
     inbox::Receive,
     line::Line,
     lookups::UserById,
+    pools::Waits,
 };
 use crate::{
     identity::InstanceName,
@@ -65,6 +68,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 pub struct SqlStore {
     engine: Engine,
     lines: Arc<Lines>,
+    waits: Arc<Waits>,
     /// What this process has committed.
     committed: broadcast::Sender<(InstanceName, Position)>,
 }
@@ -112,6 +116,7 @@ impl SqlStore {
         Self {
             engine,
             lines: Arc::default(),
+            waits: Arc::default(),
             committed: broadcast::Sender::new(HEARD_BACKLOG),
         }
     }
@@ -134,29 +139,35 @@ impl SqlStore {
 
     /// For questions.
     async fn reading(&self) -> Result<Session, StoreError> {
-        match &self.engine {
-            Engine::Sqlite(pools) => pools.readers.acquire().await.map(Session::SqliteReading),
-            Engine::Postgres(pool) => pool
-                .acquire()
-                .await
-                .map(Session::PostgresReading)
-                .map_err(translated),
-        }
+        let session = async {
+            match &self.engine {
+                Engine::Sqlite(pools) => pools.readers.acquire().await.map(Session::SqliteReading),
+                Engine::Postgres(pool) => pool
+                    .acquire()
+                    .await
+                    .map(Session::PostgresReading)
+                    .map_err(translated),
+            }
+        };
+        Waits::count(&self.waits.reading, session).await
     }
 
     /// A transaction. On SQLite it has the right to write from its start, so that it never has to
     /// be undone for another writer.
     async fn writing(&self) -> Result<Session, StoreError> {
-        match &self.engine {
-            Engine::Sqlite(pools) => SqliteTransaction::begin(&pools.writer)
-                .await
-                .map(Session::SqliteWriting),
-            Engine::Postgres(pool) => pool
-                .begin()
-                .await
-                .map(Session::PostgresWriting)
-                .map_err(translated),
-        }
+        let session = async {
+            match &self.engine {
+                Engine::Sqlite(pools) => SqliteTransaction::begin(&pools.writer)
+                    .await
+                    .map(Session::SqliteWriting),
+                Engine::Postgres(pool) => pool
+                    .begin()
+                    .await
+                    .map(Session::PostgresWriting)
+                    .map_err(translated),
+            }
+        };
+        Waits::count(&self.waits.writing, session).await
     }
 
     /// Tells this process's listeners. Nobody listening is no error.

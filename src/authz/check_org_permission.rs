@@ -101,6 +101,14 @@ pub enum OrganizationRef {
 }
 
 impl OrganizationRef {
+    /// As it was named.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Id(id) => id.as_str(),
+            Self::Slug(slug) => slug.as_str(),
+        }
+    }
+
     /// From an id or a slug. An id is known by its form, which a slug does not have at Clerk.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         if let Ok(id) = text.parse() {
@@ -170,6 +178,11 @@ impl Decision {
     /// Whether everything that was asked holds.
     pub fn is_allowed(&self) -> bool {
         self.reason == Reason::Allowed
+    }
+
+    /// The session that was asked of; `None` where a user was named.
+    pub fn verified(&self) -> Option<&Arc<Verified>> {
+        self.token.as_ref()
     }
 
     /// The organization that was asked about, where the user is a member of it.

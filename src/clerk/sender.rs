@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     backoff,
+    histogram::Histogram,
     identity::{InstanceName, Timestamp},
     keys::Clock,
     mirror::{Answered, Credentials, DirectoryError, DirectoryStats, RequestOutcome},
@@ -54,6 +55,7 @@ pub(super) struct Sender {
     gate: Mutex<Gate>,
     slots: Semaphore,
     requests: [[AtomicU64; RequestOutcome::ALL.len()]; Endpoint::ALL.len()],
+    durations: [Histogram; Endpoint::ALL.len()],
     held_back: AtomicU64,
     /// A question was refused, and people have heard of it.
     said_refused: AtomicBool,
@@ -76,6 +78,7 @@ impl Sender {
             gate: Mutex::new(Gate::new(options.budget, Instant::now())),
             slots: Semaphore::new(MAX_AT_ONCE),
             requests: array::from_fn(|_| array::from_fn(|_| AtomicU64::new(0))),
+            durations: array::from_fn(|_| Histogram::default()),
             held_back: AtomicU64::new(0),
             said_refused: AtomicBool::new(false),
         })
@@ -225,9 +228,13 @@ impl Sender {
             })
         });
         let requests = requests.collect();
+        let durations = Endpoint::ALL
+            .map(|endpoint| (endpoint.name(), self.durations[endpoint as usize].read()))
+            .to_vec();
         let mut gate = self.gate();
         DirectoryStats {
             requests,
+            durations,
             joined: 0,
             held_back: self.held_back.load(Ordering::Relaxed),
             budget_left: gate.budget.left(Instant::now()),
@@ -240,6 +247,7 @@ impl Sender {
     }
 
     fn count(&self, endpoint: Endpoint, outcome: RequestOutcome, took: Duration) {
+        self.durations[endpoint as usize].record(took);
         self.requests[endpoint as usize][outcome as usize].fetch_add(1, Ordering::Relaxed);
         debug!(
             instance = %self.instance, endpoint = endpoint.name(), outcome = outcome.name(), ?took,

@@ -13,8 +13,8 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use ipnet::IpNet;
 
 use super::{
-    DatabaseSettings, EnvironmentVariables, ListenAddr, LogFormat, Problem, Shown, database,
-    masked, shown_file, value,
+    DatabaseSettings, DecisionLogPlace, EnvironmentVariables, ListenAddr, LogFormat, Problem,
+    Shown, database, masked, shown_file, value,
 };
 
 /// A setting.
@@ -259,6 +259,18 @@ pub const VARIABLES: &[Variable] = &[
         "log-format",
         Some("text"),
         "How log lines look: text or json",
+    ),
+    variable(
+        "CLERK_AUTHZ_DECISION_LOG",
+        "decision-log",
+        Some("off"),
+        "Where each decision is recorded as a line of JSON: off, stdout, or the path of a file",
+    ),
+    variable(
+        "CLERK_AUTHZ_DECISION_LOG_SAMPLE",
+        "decision-log-sample",
+        Some("1"),
+        "Which part of what is allowed is recorded, from 0 to 1; what is denied always is",
     ),
 ];
 
@@ -566,6 +578,32 @@ impl Raw {
             problems.push(self.wrong(name, expected));
         }
         filter
+    }
+
+    pub(super) fn decision_log(&self, name: &str, problems: &mut Vec<Problem>) -> DecisionLogPlace {
+        match self.text(name).as_deref() {
+            Some("off") => DecisionLogPlace::Off,
+            Some("stdout") => DecisionLogPlace::Stdout,
+            // Else a slip of the pen would make a file of that name.
+            Some(path) if path.contains('/') => DecisionLogPlace::File(path.into()),
+            _ => {
+                let expected = "\"off\", \"stdout\", or a file's path with a \"/\" in it";
+                problems.push(self.wrong(name, expected));
+                DecisionLogPlace::Off
+            }
+        }
+    }
+
+    /// A part of a whole.
+    pub(super) fn part(&self, name: &str, problems: &mut Vec<Problem>) -> f64 {
+        let part = self.text(name).and_then(|text| text.parse().ok());
+        match part {
+            Some(part) if (0.0..=1.0).contains(&part) => part,
+            _ => {
+                problems.push(self.wrong(name, "a number from 0 to 1, such as \"0.1\""));
+                1.0
+            }
+        }
     }
 
     pub(super) fn log_format(&self, name: &str, problems: &mut Vec<Problem>) -> LogFormat {

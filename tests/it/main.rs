@@ -35,6 +35,7 @@ mod second_opinion;
 mod store;
 mod store_faults;
 mod support;
+mod telemetry;
 mod token_cache;
 mod users;
 mod verify_session;

@@ -13,6 +13,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["aws_lc_rs", "base64", "humantime", "thiserror", "url"],
     ),
     ("backoff", &[], &["fastrand"]),
+    ("histogram", &[], &[]),
     ("reason", &[], &[]),
     ("explain", &[], &[]),
     (
@@ -27,7 +28,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "mirror",
-        &["identity", "webhook"],
+        &["histogram", "identity", "webhook"],
         &["aws_lc_rs", "thiserror"],
     ),
     (
@@ -125,7 +126,14 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     // Doors and neighbours: each knows one foreign format.
     (
         "clerk",
-        &["backoff", "identity", "keys", "mirror", "webhook"],
+        &[
+            "backoff",
+            "histogram",
+            "identity",
+            "keys",
+            "mirror",
+            "webhook",
+        ],
         &[
             "futures_util",
             "httpdate",
@@ -143,7 +151,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "store",
-        &["identity", "keys", "mirror"],
+        &["histogram", "identity", "keys", "mirror"],
         // Modules of its own have the names of the engines.
         &[
             "aws_lc_rs",
@@ -161,6 +169,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "credential",
             "decision",
             "explain",
+            "histogram",
             "identity",
             "keys",
             "mirror",
@@ -214,10 +223,11 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "telemetry",
-        &[],
+        &["histogram"],
         &[
             "prometheus_client",
             "thiserror",
+            "tracing",
             "tracing_appender",
             "tracing_subscriber",
         ],

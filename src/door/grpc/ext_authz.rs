@@ -8,6 +8,7 @@ mod response;
 
 use std::{
     convert::Infallible,
+    fmt::Debug,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -32,7 +33,7 @@ use super::{
 };
 use crate::{
     authz::{Gatekeeper, ProxiedRequest},
-    door::decision_log,
+    door::decision_log::{self, DecisionLog},
     explain::Steps,
     keys::Clock,
     policy::Access,
@@ -44,15 +45,22 @@ pub struct ExtAuthzDoor {
     gatekeeper: Arc<Gatekeeper>,
     clock: Clock,
     calls: Arc<CallStats>,
+    decisions: DecisionLog,
 }
 
 impl ExtAuthzDoor {
-    /// Asks `gatekeeper` by `clock`, and counts in `calls`.
-    pub fn new(gatekeeper: Arc<Gatekeeper>, clock: Clock, calls: Arc<CallStats>) -> Self {
+    /// Asks `gatekeeper` by `clock`, counts in `calls`, records in `decisions`.
+    pub fn new(
+        gatekeeper: Arc<Gatekeeper>,
+        clock: Clock,
+        calls: Arc<CallStats>,
+        decisions: DecisionLog,
+    ) -> Self {
         Self {
             gatekeeper,
             clock,
             calls,
+            decisions,
         }
     }
 
@@ -60,6 +68,7 @@ impl ExtAuthzDoor {
         self,
         request: Request<CheckRequest>,
     ) -> Result<Response<CheckResponse>, Status> {
+        let began = self.decisions.begin();
         let id = request_id::of(&request);
         let patience = limits::patience(request.metadata().as_ref());
         let request = request.into_inner();
@@ -95,7 +104,15 @@ impl ExtAuthzDoor {
         let decision_id = request_id::new_decision_id();
         self.calls
             .count(Rpc::Check, CallOutcome::Decided(authorization.reason));
-        decision_log::log(Rpc::Check.name(), &id, &authorization, &decision_id);
+        let logged_id: &dyn Debug = &id;
+        decision_log::log(
+            &self.decisions,
+            began,
+            Rpc::Check,
+            (logged_id, id.known()),
+            &authorization,
+            &decision_id,
+        );
         let response = response::response(&authorization, &decision_id, http);
         identified(id, Ok(response))
     }

@@ -22,7 +22,7 @@ use tonic::{Code, Status};
 use super::{POLICY, service};
 use crate::support::{Fixture, channel};
 
-fn http(path: &str, authorization: &str) -> HttpRequest {
+pub fn http(path: &str, authorization: &str) -> HttpRequest {
     HttpRequest {
         method: "GET".to_owned(),
         host: "app.example".to_owned(),
@@ -33,7 +33,7 @@ fn http(path: &str, authorization: &str) -> HttpRequest {
     }
 }
 
-async fn check(
+pub async fn check(
     fixture: &Fixture,
     http: Option<HttpRequest>,
     context: &[(&str, &str)],

@@ -1,0 +1,5 @@
+//! What the service shows of itself.
+
+mod calls;
+mod decision_log;
+mod promtool;
