@@ -14,7 +14,7 @@ use clerk_authz::{
 };
 
 use self::proxy::{Answer, Envoy, SetUp, request};
-use crate::support::{Fixture, offline_clerk, settings_for, upstream::Upstream};
+use crate::support::{Fixture, grpc_port, offline_clerk, settings_for, upstream::Upstream};
 
 const POLICY: &str = r#"
 version: 1
@@ -34,12 +34,21 @@ async fn service(policy: &str) -> (Fixture, tempfile::NamedTempFile) {
 }
 
 async fn service_with(policy: &str, of_jwks: Faults) -> (Fixture, tempfile::NamedTempFile) {
+    service_set(policy, of_jwks, &[]).await
+}
+
+async fn service_set(
+    policy: &str,
+    of_jwks: Faults,
+    more: &[(&str, &str)],
+) -> (Fixture, tempfile::NamedTempFile) {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), policy).expect("written");
     let clerk = offline_clerk().await;
     clerk.instances()[0].set_faults_for(Endpoint::Jwks, of_jwks);
     let path = file.path().to_str().expect("text");
-    let settings = settings_for(&clerk, &[("CLERK_AUTHZ_POLICY", path)]);
+    let settings = [&[("CLERK_AUTHZ_POLICY", path)], more].concat();
+    let settings = settings_for(&clerk, &settings);
     (Fixture::start_on(clerk, &settings).await, file)
 }
 
@@ -390,7 +399,7 @@ async fn each_token_is_asked_about_at_one_replica() {
     let second = server::start(&settings, server::system_clock()).await;
     let second = second.expect("it starts");
     let upstream = Upstream::start().await;
-    let set_up = SetUp::Replicas(second.grpc_addr());
+    let set_up = SetUp::Replicas(grpc_port(&second));
     let envoy = Envoy::start(set_up, fixture.service.grpc_addr(), upstream.addr).await;
     let signatures = || {
         let of = |verifier: &Verifier| verifier.stats().signatures;
@@ -416,4 +425,31 @@ async fn each_token_is_asked_about_at_one_replica() {
     drop(envoy);
     second.stop().await;
     fixture.stop().await;
+}
+
+/// In one pod, with the cluster's address of docs/envoy.md.
+#[tokio::test]
+async fn a_sidecar_is_asked_over_its_socket() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = format!("unix:{}", folder.path().join("grpc.sock").display());
+    let at_socket = [("CLERK_AUTHZ_GRPC_ADDR", &*socket)];
+    let (fixture, _policy) = service_set(POLICY, Faults::default(), &at_socket).await;
+    let upstream = Upstream::start().await;
+    let authz = fixture.service.grpc_addr();
+    let envoy = Envoy::start(SetUp::Shipped, authz, upstream.addr).await;
+    let bearer = fixture.mint(&TokenSpec::session("user_bob").in_organization("acme"));
+    let bearer = format!("Bearer {bearer}");
+
+    let allowed = envoy.ask("/me", &[("authorization", &bearer)]).await;
+    assert_eq!(allowed.status, 200, "{allowed:?}");
+    assert_eq!(allowed.received("x-clerk-user-id"), ["user_bob"]);
+    let denied = envoy.ask("/admin", &[("authorization", &bearer)]).await;
+    assert_denied(&denied, 403, "ROLE_MISMATCH");
+    // Its health checks take the same way.
+    assert_eq!(envoy.health_of("clerk-authz").await, ["healthy"]);
+
+    fixture.stop().await;
+    let answer = envoy.ask("/me", &[("authorization", &bearer)]).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(upstream.served(), 1);
 }
