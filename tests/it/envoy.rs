@@ -263,6 +263,42 @@ async fn each_denial_says_why_and_never_reaches_the_upstream() {
 }
 
 #[tokio::test]
+async fn a_route_of_envoys_asks_for_more_than_the_policy() {
+    let gate = Gate::start(SetUp::Narrowed).await;
+    let bob = bearer(
+        &gate.fixture,
+        TokenSpec::session("user_bob").in_organization("acme"),
+    );
+
+    let member = [("authorization", &*bob)];
+    let answer = gate.envoy.ask("/me/reports/1", &member).await;
+    assert_denied(&answer, 403, "ROLE_MISMATCH");
+    assert_eq!(gate.upstream.served(), 0);
+    assert_eq!(gate.envoy.ask("/me", &member).await.status, 200);
+    let alice = gate.alice();
+    let admin = [("authorization", &*alice)];
+    assert_eq!(gate.envoy.ask("/me/reports/1", &admin).await.status, 200);
+    gate.stop().await;
+}
+
+/// Neither read nor sent to the authorizer, whatever its length.
+#[tokio::test]
+async fn a_body_goes_to_the_upstream_alone() {
+    let gate = Gate::start(SetUp::Shipped).await;
+    let alice = gate.alice();
+    for (target, length, expected) in [("/me", 64 << 10, 200), ("/nowhere", 10, 403)] {
+        let mut request = format!(
+            "POST {target} HTTP/1.1\r\nhost: app.example\r\nconnection: close\r\n\
+             authorization: {alice}\r\ncontent-length: {length}\r\n\r\n"
+        );
+        request.push_str(&"x".repeat(length));
+        let answer = gate.envoy.raw(request.as_bytes()).await;
+        assert_eq!(answer.status, expected, "{target}: {answer:?}");
+    }
+    gate.stop().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_told_is_unavailable_and_says_when() {
     let gate = Gate::start_with(SetUp::Shipped, Faults::always(Fault::Down)).await;
     let alice = gate.alice();
