@@ -364,7 +364,9 @@ async fn a_service_that_has_moved_goes_on() {
     let said = text(&copied.stdout);
     assert!(said.contains("inbox                    6  "), "{said}");
     assert!(
-        said.contains("copied and verified; now start the service with"),
+        said.contains(
+            "copied and verified; now start the service on postgres://postgres@localhost/"
+        ),
         "{said}"
     );
 
