@@ -42,10 +42,10 @@ suite "without the offline Clerk" cargo test --locked --no-default-features --li
 cargo build --locked --quiet || exit 1
 if [ -x .venv/bin/python ]; then
   suite "other languages" .venv/bin/python tests/languages/run.py target/debug/clerk-authz
-  suite "the demo with Envoy" .venv/bin/python tests/languages/demo_envoy.py target/debug/clerk-authz
+  suite "the demos" .venv/bin/python tests/languages/demos.py target/debug/clerk-authz
   suite "Clerk's own clients" .venv/bin/python tests/strangers/run.py target/debug/clerk-authz
 else
-  for name in "other languages" "the demo with Envoy" "Clerk's own clients"; do
+  for name in "other languages" "the demos" "Clerk's own clients"; do
     summary+=("skipped  $name: Python 3 is missing; install python3 and python3-venv, then \`make setup\`")
   done
   [ "${CI:-}" = true ] && failed=1

@@ -142,9 +142,7 @@ impl CopyArgs {
             anstream::println!("{}", as_json(&copied));
         } else {
             anstream::print!("{}", as_text(&copied));
-            anstream::println!(
-                "copied and verified; now start the service with CLERK_AUTHZ_DATABASE_URL={to}"
-            );
+            anstream::println!("copied and verified; now start the service on {to}");
         }
         Ok(SUCCESS)
     }

@@ -364,7 +364,9 @@ async fn a_service_that_has_moved_goes_on() {
     let said = text(&copied.stdout);
     assert!(said.contains("inbox                    6  "), "{said}");
     assert!(
-        said.contains("copied and verified; now start the service with"),
+        said.contains(
+            "copied and verified; now start the service on postgres://postgres@localhost/"
+        ),
         "{said}"
     );
 
@@ -411,6 +413,8 @@ async fn a_service_that_has_moved_goes_on() {
 
     // Whoever starts the old one again watches another feed than the new one's.
     let back = fixture(&old.place, after.clerk).await;
+    // Also with a token that both have given out a position for.
+    back.begins_anew(&watched).await;
     back.begins_anew(&last).await;
     back.stop().await;
 }
