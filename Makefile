@@ -2,7 +2,7 @@
 
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help setup run demo-envoy test check bench load fuzz proto-baseline release
+.PHONY: help setup run demo-envoy test check bench load fuzz proto-baseline release image
 
 SECONDS_EACH ?= 60
 BUF := node_modules/.bin/buf
@@ -42,3 +42,6 @@ proto-baseline: ## write the contract that `buf breaking` compares with; at a re
 
 release: ## build the binary as it is released: without the offline Clerk
 	cargo build --release --locked --no-default-features
+
+image: setup ## build the image with buildah, as root, and look at it and run it
+	@scripts/image.sh

@@ -18,6 +18,7 @@ mod report;
 mod serve;
 mod sync;
 mod verify;
+mod version;
 
 use std::{future::Future, process::ExitCode};
 
@@ -36,6 +37,7 @@ const FAILED: u8 = 2;
 #[command(
     name = "clerk-authz",
     version,
+    long_version = version::BUILD,
     about = "An authorization service for back ends whose users sign in with Clerk",
     after_help = "Try it: clerk-authz dev"
 )]
