@@ -44,8 +44,10 @@ if [ -x .venv/bin/python ]; then
   suite "the demo with Envoy" .venv/bin/python tests/languages/demo_envoy.py target/debug/clerk-authz
   suite "Clerk's own clients" .venv/bin/python tests/strangers/run.py target/debug/clerk-authz
   suite "the manifests" .venv/bin/python tests/deploy/manifests.py target/debug/clerk-authz
+  suite "what a release is made of" .venv/bin/python tests/deploy/release.py
 else
-  for name in "other languages" "the demo with Envoy" "Clerk's own clients" "the manifests"; do
+  for name in "other languages" "the demo with Envoy" "Clerk's own clients" "the manifests" \
+    "what a release is made of"; do
     summary+=("skipped  $name: Python 3 is missing; install python3 and python3-venv, then \`make setup\`")
   done
   [ "${CI:-}" = true ] && failed=1

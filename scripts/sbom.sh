@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Writes what the released binary is made of: CycloneDX, JSON, of the dependencies that are in it.
+#
+#   scripts/sbom.sh <file>
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+file=${1:?the file is missing, such as clerk-authz.cdx.json}
+CYCLONEDX=0.5.9
+if [ "$(.tools/bin/cargo-cyclonedx cyclonedx --version 2>/dev/null)" != "cargo-cyclonedx-cyclonedx $CYCLONEDX" ]; then
+  echo "sbom: cargo-cyclonedx into .tools (once; a minute)" >&2
+  cargo install cargo-cyclonedx --version "$CYCLONEDX" --locked --quiet --root .tools
+fi
+# It writes beside Cargo.toml; the time and the serial number are left out so that it can be repeated.
+export SOURCE_DATE_EPOCH=0
+.tools/bin/cargo-cyclonedx cyclonedx --quiet --format json --spec-version 1.5 --no-default-features \
+  --target all --no-build-deps --override-filename clerk-authz-sbom
+mv clerk-authz-sbom.json "$file"
+echo "sbom: $(grep -c '"type": "library"' "$file") libraries in $file" >&2
