@@ -5,6 +5,7 @@
 
 mod database;
 mod instances;
+mod listen_addr;
 mod problems;
 mod value;
 mod variables;
@@ -19,6 +20,7 @@ use url::Url;
 
 pub use self::database::DatabaseSettings;
 pub use self::instances::{lacking_database, load_instances};
+pub use self::listen_addr::{ListenAddr, NotAnAddress};
 pub use self::problems::{Problem, Problems};
 use self::variables::{Origin, Raw};
 pub use self::variables::{SettingsArgs, VARIABLES, Variable};
@@ -63,6 +65,8 @@ pub struct MembershipsSettings {
     pub max_age: Duration,
     /// How old it may be that there is none.
     pub negative_max_age: Duration,
+    /// How old what the mirror says of one may be; zero where it is not asked.
+    pub mirror_max_age: Duration,
 }
 
 /// Where an instance's keys come from.
@@ -181,7 +185,7 @@ pub struct Settings {
     /// Where several instances come from; it is looked at while the service runs.
     pub instances_file: Option<PathBuf>,
     /// Where gRPC is answered.
-    pub grpc_addr: SocketAddr,
+    pub grpc_addr: ListenAddr,
     /// Where HTTP is answered.
     pub http_addr: SocketAddr,
     /// Where keys survive a restart.
@@ -285,13 +289,23 @@ impl Settings {
                 1..=3_600,
                 &mut problems,
             ),
+            mirror_max_age: raw.duration("CLERK_AUTHZ_MIRROR_MAX_AGE", 0..=604_800, &mut problems),
         };
+        let revocation_memory =
+            raw.duration("CLERK_AUTHZ_REVOCATION_MEMORY", 60..=604_800, &mut problems);
         for (shorter, short, longer, long) in [
             (
                 "CLERK_AUTHZ_MEMBERSHIP_NEGATIVE_MAX_AGE",
                 memberships.negative_max_age,
                 "CLERK_AUTHZ_MEMBERSHIP_MAX_AGE",
                 memberships.max_age,
+            ),
+            // Of a change before its memory nobody knows any more.
+            (
+                "CLERK_AUTHZ_MIRROR_MAX_AGE",
+                memberships.mirror_max_age,
+                "CLERK_AUTHZ_REVOCATION_MEMORY",
+                revocation_memory,
             ),
             (
                 "CLERK_AUTHZ_KEYS_COOLDOWN",
@@ -322,6 +336,12 @@ impl Settings {
                 "is set without CLERK_AUTHZ_POLICY, beside which it would be tried; set both",
             ));
         }
+        if raw.is_given("CLERK_AUTHZ_MIRROR_MAX_AGE") && !raw.is_given("CLERK_AUTHZ_DATABASE_URL") {
+            problems.push(Problem::new(
+                raw.subject("CLERK_AUTHZ_MIRROR_MAX_AGE"),
+                "is set without CLERK_AUTHZ_DATABASE_URL, where the mirror is; set both",
+            ));
+        }
         for variable in [
             "CLERK_AUTHZ_FORWARD_AUTH_FROM",
             "CLERK_AUTHZ_FORWARD_AUTH_SOCKET",
@@ -336,7 +356,7 @@ impl Settings {
         let settings = Self {
             instances,
             instances_file,
-            grpc_addr: raw.address("CLERK_AUTHZ_GRPC_ADDR", &mut problems),
+            grpc_addr: raw.listen_addr("CLERK_AUTHZ_GRPC_ADDR", &mut problems),
             http_addr: raw.address("CLERK_AUTHZ_HTTP_ADDR", &mut problems),
             state_dir: raw.text("CLERK_AUTHZ_STATE_DIR").map(PathBuf::from),
             database: raw.database("CLERK_AUTHZ_DATABASE_URL", &mut problems),
@@ -352,11 +372,7 @@ impl Settings {
                 &mut problems,
             ),
             reconcile_at_minutes: raw.time_of_day("CLERK_AUTHZ_RECONCILE_AT", &mut problems),
-            revocation_memory: raw.duration(
-                "CLERK_AUTHZ_REVOCATION_MEMORY",
-                60..=604_800,
-                &mut problems,
-            ),
+            revocation_memory,
             keys,
             api_timeout: raw.duration_within(
                 "CLERK_AUTHZ_API_TIMEOUT",
@@ -370,14 +386,19 @@ impl Settings {
             log_format: raw.log_format("CLERK_AUTHZ_LOG_FORMAT", &mut problems),
             shown: raw.shown(),
         };
-        let same = settings.grpc_addr == settings.http_addr && settings.grpc_addr.port() != 0;
+        let http_addr = settings.http_addr;
+        let same = settings.grpc_addr.tcp() == Some(http_addr) && http_addr.port() != 0;
         if same && problems.is_empty() {
             problems.push(Problem::new(
                 raw.subject("CLERK_AUTHZ_HTTP_ADDR"),
-                format!(
-                    "is {}, as CLERK_AUTHZ_GRPC_ADDR; expected another port",
-                    settings.http_addr
-                ),
+                format!("is {http_addr}, as CLERK_AUTHZ_GRPC_ADDR; expected another port"),
+            ));
+        }
+        let socket = settings.forward_auth_socket.as_deref();
+        if socket.is_some() && settings.grpc_addr.unix() == socket {
+            problems.push(Problem::new(
+                raw.subject("CLERK_AUTHZ_FORWARD_AUTH_SOCKET"),
+                "is the socket of CLERK_AUTHZ_GRPC_ADDR; expected another path",
             ));
         }
         if problems.is_empty() {

@@ -94,6 +94,8 @@ pub(super) struct LookUp<'a> {
     pub(super) freshness: Freshness,
     /// What is remembered from before this time does not answer.
     pub(super) not_before: Option<Timestamp>,
+    /// What the mirror knows from before this time does not answer.
+    pub(super) mirrored_not_before: Option<Timestamp>,
     pub(super) patience: Duration,
     pub(super) now: Timestamp,
     /// Of the batch that this is part of.

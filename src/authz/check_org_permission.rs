@@ -6,8 +6,8 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use thiserror::Error;
 
 use super::{
-    CannotTell, Instance, Lookups, MembershipSettings, Memberships, Question, Source, Verdict,
-    Verified, Verifier,
+    CannotTell, ComparedAt, Instance, Lookups, MembershipSettings, Memberships, Question,
+    Revocations, Source, Verdict, Verified, Verifier,
     asking::{Found, Freshness, LookUp},
     fact_cache::{FactCacheStats, Known},
 };
@@ -17,7 +17,7 @@ use crate::{
     explain::{Rule, Steps},
     identity::{Organization, OrganizationId, OrganizationSlug, Session, Texts, Timestamp, UserId},
     keys::Clock,
-    mirror::{Membership, MembershipAnswer},
+    mirror::{Membership, MembershipAnswer, Mirror},
     reason::Reason,
 };
 
@@ -271,6 +271,20 @@ impl Checker {
         Self {
             verifier,
             memberships: Memberships::new(settings, clock),
+        }
+    }
+
+    /// Asks this mirror about memberships before Clerk, and believes it for `max_age` after one was
+    /// last known for certain. Zero: never.
+    pub fn with_mirror(
+        self,
+        mirror: Arc<dyn Mirror>,
+        compared_at: ComparedAt,
+        max_age: Duration,
+    ) -> Self {
+        Self {
+            memberships: self.memberships.with_mirror(mirror, compared_at, max_age),
+            ..self
         }
     }
 
@@ -537,10 +551,13 @@ impl Checker {
                 membership: None,
             }));
         }
-        // What Clerk said before a change was heard of does not count.
+        // What Clerk said before a change was heard of does not count. The mirror has the change, but
+        // for what a role permits.
         let heard_at = revocations.and_then(|known| known.facts_not_before(organization, user));
+        let role_heard_at = revocations.and_then(Revocations::roles_not_before);
         let look_up = LookUp {
             not_before: look_up.not_before.max(heard_at),
+            mirrored_not_before: look_up.mirrored_not_before.max(role_heard_at),
             ..look_up
         };
         let Found { known, source } = self
@@ -642,10 +659,14 @@ impl Checker {
         match (insufficient, issued_at) {
             (Insufficient::SaysNothing, _) => look_up,
             // Of two within one second nobody knows which was first: Clerk is asked again.
-            (Insufficient::Changed, Some(issued_at)) => LookUp {
-                not_before: Some(issued_at.plus(Duration::from_secs(1))),
-                ..look_up
-            },
+            (Insufficient::Changed, Some(issued_at)) => {
+                let not_before = Some(issued_at.plus(Duration::from_secs(1)));
+                LookUp {
+                    not_before,
+                    mirrored_not_before: not_before,
+                    ..look_up
+                }
+            }
             (Insufficient::Changed, None) => LookUp {
                 freshness: Freshness::Now,
                 ..look_up
@@ -661,6 +682,7 @@ impl Checker {
                 Consistency::FullyConsistent => Freshness::Now,
             },
             not_before: None,
+            mirrored_not_before: None,
             patience: question.patience,
             now,
             lookups: question.lookups,

@@ -1,5 +1,7 @@
-//! What Clerk says of memberships, organizations and roles, remembered for a while. Facts are kept
-//! here, never decisions.
+//! What Clerk says of memberships, organizations and roles, remembered for a while; of memberships,
+//! what the mirror says, too. Facts are kept here, never decisions.
+
+mod mirrored;
 
 use std::{
     fmt,
@@ -10,8 +12,10 @@ use std::{
 
 use equivalent::Equivalent;
 
+pub use self::mirrored::ComparedAt;
+use self::mirrored::{Mirrored, Mirroring};
 use super::{
-    CannotTell, Instance, InstanceSerial,
+    CannotTell, Instance, InstanceSerial, Source,
     asking::{Found, LookUp, Question, remembered, text},
     fact_cache::{FactCache, FactCacheStats, Known},
     lookups::Asked,
@@ -20,7 +24,9 @@ use crate::{
     explain::{Rule, Steps},
     identity::{Organization, OrganizationId, OrganizationSlug, Session, Texts, Timestamp, UserId},
     keys::Clock,
-    mirror::{Answered, Directory, Membership, MembershipAnswer, OrganizationRecord, Standing},
+    mirror::{
+        Answered, Directory, Membership, MembershipAnswer, Mirror, OrganizationRecord, Standing,
+    },
 };
 
 /// The share of the bytes that slugs may take, and the share that roles may take.
@@ -60,6 +66,8 @@ pub struct Memberships {
     slugs: FactCache<SlugKey, Option<OrganizationRecord>>,
     roles: FactCache<RoleKey, Option<Texts>>,
     waiting: AtomicUsize,
+    /// `None` where there is no mirror, or it is not believed.
+    mirrored: Option<Mirrored>,
 }
 
 impl fmt::Debug for Memberships {
@@ -79,7 +87,26 @@ impl Memberships {
             slugs: FactCache::new(settings.max_bytes / SIDE_SHARE),
             roles: FactCache::new(settings.max_bytes / SIDE_SHARE),
             waiting: AtomicUsize::new(0),
+            mirrored: None,
             settings,
+        }
+    }
+
+    /// Asks this mirror before Clerk, and believes it for `max_age` after a membership was last known
+    /// for certain. Zero: never.
+    pub(super) fn with_mirror(
+        self,
+        mirror: Arc<dyn Mirror>,
+        compared_at: ComparedAt,
+        max_age: Duration,
+    ) -> Self {
+        Self {
+            mirrored: (!max_age.is_zero()).then_some(Mirrored {
+                mirror,
+                compared_at,
+                max_age,
+            }),
+            ..self
         }
     }
 
@@ -134,6 +161,24 @@ impl Memberships {
             user: user.clone(),
             organization: organization.clone(),
         };
+        let heap = text(key.user.as_str()) + text(key.organization.as_str());
+        if let Some(mirrored) = &self.mirrored
+            && let Some(Mirroring { membership, as_of }) = mirrored
+                .membership(&instance.name, organization, user, look_up)
+                .await
+        {
+            // Remembered, and to be kept by callers, no longer than what Clerk says now.
+            let age = look_up.now.since(as_of);
+            let keep_for = (age + self.settings.max_age).min(mirrored.max_age);
+            let bytes = size_of(&membership) + heap;
+            let value = MembershipAnswer::Member(membership);
+            let known = Known::new(value, as_of, keep_for, bytes);
+            self.memberships.insert(key, known.clone(), (self.clock)());
+            return Ok(Found {
+                known,
+                source: Source::Mirror,
+            });
+        }
         let asked = Question {
             key: key.clone(),
             waiting: &self.waiting,
@@ -152,8 +197,7 @@ impl Memberships {
                 (self.settings.negative_max_age, 0)
             }
         };
-        let bytes = bytes + text(key.user.as_str()) + text(key.organization.as_str());
-        let known = Known::new(value, as_of, keep_for, bytes);
+        let known = Known::new(value, as_of, keep_for, bytes + heap);
         Ok(self.memberships.found(key, known, (self.clock)()))
     }
 

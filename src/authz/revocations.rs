@@ -264,7 +264,13 @@ impl Revocations {
         let membership = self.memberships.get(pair(organization, user));
         let of_membership = membership.map(|changed| changed.heard_at);
         let of_user = self.users.get(user.as_str()).map(|out| out.heard_at);
-        of_membership.max(of_user).max(self.latest_role.heard_at())
+        of_membership.max(of_user).max(self.roles_not_before())
+    }
+
+    /// The time, by our clock, from before which nothing that a membership says of its role's
+    /// permissions counts any more.
+    pub(super) fn roles_not_before(&self) -> Option<Timestamp> {
+        self.latest_role.heard_at()
     }
 
     /// Numbers; `heard_until` is when the feed's end was last known, `newest` where it is.

@@ -91,6 +91,7 @@ impl SessionLookups {
         let look_up = LookUp {
             freshness: Freshness::AtHand,
             not_before: None,
+            mirrored_not_before: None,
             patience,
             now,
             lookups: None,

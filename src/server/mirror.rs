@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    authz::ComparedAt,
     keys::Clock,
     settings::Settings,
     store::SqlStore,
@@ -44,6 +45,12 @@ impl MirrorKeepers {
             )),
             listings,
         }
+    }
+
+    /// When an instance's mirror was last held against Clerk as a whole.
+    pub(super) fn compared_at(&self) -> ComparedAt {
+        let nightly = Arc::clone(&self.nightly);
+        Arc::new(move |instance| nightly.compared_at(instance))
     }
 
     pub(super) fn start(&self, stop: &CancellationToken, tasks: &TaskTracker) {

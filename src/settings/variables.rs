@@ -13,8 +13,8 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use ipnet::IpNet;
 
 use super::{
-    DatabaseSettings, EnvironmentVariables, LogFormat, Problem, Shown, database, masked,
-    shown_file, value,
+    DatabaseSettings, EnvironmentVariables, ListenAddr, LogFormat, Problem, Shown, database,
+    masked, shown_file, value,
 };
 
 /// A setting.
@@ -213,6 +213,12 @@ pub const VARIABLES: &[Variable] = &[
         "How long a membership that Clerk was asked for is remembered; a change shows within this",
     ),
     variable(
+        "CLERK_AUTHZ_MIRROR_MAX_AGE",
+        "mirror-max-age",
+        Some("60s"),
+        "How long after the mirror last knew a membership for certain it answers in Clerk's place; 0s: never",
+    ),
+    variable(
         "CLERK_AUTHZ_MEMBERSHIP_NEGATIVE_MAX_AGE",
         "membership-negative-max-age",
         Some("10s"),
@@ -228,7 +234,7 @@ pub const VARIABLES: &[Variable] = &[
         "CLERK_AUTHZ_GRPC_ADDR",
         "grpc-addr",
         Some("127.0.0.1:50051"),
-        "Where gRPC is answered",
+        "Where gRPC is answered: an address and a port, or unix:PATH for a Unix socket (mode 0660)",
     ),
     variable(
         "CLERK_AUTHZ_HTTP_ADDR",
@@ -520,6 +526,20 @@ impl Raw {
                     "an IP address and a port, such as \"127.0.0.1:50051\"",
                 ));
                 SocketAddr::from(([127, 0, 0, 1], 0))
+            })
+    }
+
+    /// As [`Self::address`], or a Unix socket.
+    pub(super) fn listen_addr(&self, name: &str, problems: &mut Vec<Problem>) -> ListenAddr {
+        self.text(name)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_else(|| {
+                problems.push(self.wrong(
+                    name,
+                    "an IP address and a port, such as \"127.0.0.1:50051\", or a Unix socket, such \
+                     as \"unix:/run/clerk-authz/grpc.sock\" (a path of at most 107 bytes)",
+                ));
+                ListenAddr::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))
             })
     }
 

@@ -33,7 +33,8 @@ macro_rules! membership_columns {
 const MEMBERSHIP: Sql = Sql::both(concat!(
     "SELECT ",
     membership_columns!(),
-    "WHERE m.instance = $1 AND m.organization_id = $2 AND m.user_id = $3 AND m.live = 1"
+    "WHERE m.instance = $1 AND m.organization_id = $2 AND m.user_id = $3 AND m.live = 1 \
+     AND m.look_up = 0"
 ));
 // memberships_by_user, and the primary keys of the others.
 const MEMBERSHIPS_OF: Sql = Sql::both(concat!(

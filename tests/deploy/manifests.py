@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import jsonschema
 import kubernetes_validate
 import yaml
 
@@ -26,6 +27,7 @@ import harness  # noqa: E402
 
 CHART = ROOT / "deploy/helm/clerk-authz"
 EXAMPLES = ROOT / "deploy/helm/examples"
+OPERATOR = ROOT / ".tools/operator"
 OVERLAYS = ROOT / "deploy/kustomize/overlays"
 # The oldest and the newest that the chart is for.
 KUBERNETES = ["1.30", "1.37"]
@@ -97,15 +99,44 @@ def environment(all_documents):
     return given | {entry["name"]: entry["value"] for entry in container(all_documents).get("env", [])}
 
 
+def strict(schema):
+    """The same schema, in which a name that it does not know is wrong."""
+    if isinstance(schema, list):
+        return [strict(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    out = {name: strict(part) for name, part in schema.items()}
+    if schema.get("type") == "object" and "properties" in schema and "additionalProperties" not in schema:
+        out["additionalProperties"] = False
+    return out
+
+
+def of_the_operator(kind):
+    """The Prometheus Operator's schema of a kind of its own; none for the kinds of others."""
+    file = OPERATOR / f"{kind.lower()}s.yaml"
+    if not file.exists():
+        return None
+    (version,) = [v for v in yaml.safe_load(file.read_text())["spec"]["versions"] if v["name"] == "v1"]
+    schema = version["schema"]["openAPIV3Schema"]
+    # What every object has, which Kubernetes itself looks at.
+    del schema["properties"]["metadata"]
+    schema = strict(schema)
+    schema["properties"]["metadata"] = {"type": "object"}
+    return schema
+
+
 def schema_problem(document, version):
+    said = f"{document['kind']} {document['metadata']['name']}"
+    own = of_the_operator(document["kind"])
     try:
-        kubernetes_validate.validate(document, version, strict=True)
-    except kubernetes_validate.ValidationError as error:
-        return f"{document['kind']} {document['metadata']['name']}: {error.message}"
+        if own:
+            jsonschema.validate(document, own)
+        else:
+            kubernetes_validate.validate(document, version, strict=True)
+    except (kubernetes_validate.ValidationError, jsonschema.ValidationError) as error:
+        return f"{said}: {error.message}"
     except kubernetes_validate.SchemaNotFoundError:
-        # Of the Prometheus Operator, which Kubernetes has no schema of.
-        known = {"ServiceMonitor", "PrometheusRule"}
-        return None if document["kind"] in known else f"{document['kind']}: there is no such kind"
+        return f"{said}: there is no such kind"
     return None
 
 
@@ -152,6 +183,10 @@ def valid(suite):
     broken = render(LEAST)
     deployment(broken)["spec"]["replica"] = 2
     check(suite, "a slip of the pen is seen", schema_problem(deployment(broken), KUBERNETES[-1]))
+    monitor = render(LEAST, {"serviceMonitor": {"enabled": True}})["ServiceMonitor", "clerk-authz"]
+    check(suite, "a ServiceMonitor is one by its operator's schema", OPERATOR.exists() and not schema_problem(monitor, KUBERNETES[-1]))
+    monitor["spec"]["endpoints"][0]["pathh"] = "/metrics"
+    check(suite, "and a slip in it is seen", schema_problem(monitor, KUBERNETES[-1]))
     check(suite, "a kind that is not there is seen", schema_problem({"apiVersion": "v1", "kind": "Podd", "metadata": {"name": "x"}}, KUBERNETES[-1]))
 
 

@@ -145,7 +145,14 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         "store",
         &["identity", "keys", "mirror"],
         // Modules of its own have the names of the engines.
-        &["serde", "serde_json", "sqlx", "tokio"],
+        &[
+            "aws_lc_rs",
+            "serde",
+            "serde_json",
+            "sqlx",
+            "thiserror",
+            "tokio",
+        ],
     ),
     (
         "door",

@@ -103,6 +103,7 @@ impl Scene {
         let look_up = LookUp {
             freshness,
             not_before: None,
+            mirrored_not_before: None,
             patience: Duration::from_secs(1),
             now: self.world.tick(),
             lookups: None,

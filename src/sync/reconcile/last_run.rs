@@ -67,6 +67,14 @@ impl LastRun {
         Some((Timestamp::from_unix_millis(ended.started_ms), ended.applied))
     }
 
+    /// When the last run that came to its end began, where the mirror is since as Clerk was then: it
+    /// mended, or there was nothing to mend.
+    pub fn compared_at(&self) -> Option<Timestamp> {
+        let ended = self.ended.as_ref()?;
+        let same = ended.applied || ended.found.iter().flatten().all(|found| *found == 0);
+        same.then(|| Timestamp::from_unix_millis(ended.started_ms))
+    }
+
     /// How much drift the last run found that came to its end; `None` before the first.
     pub fn found(&self, kind: EntityKind, drift: Drift) -> Option<u64> {
         let ended = self.ended.as_ref()?;
@@ -114,5 +122,33 @@ impl Ended {
             applied: report.applied,
             found: EntityKind::ALL.map(found),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mirror_counts_as_compared_where_nothing_was_left_to_mend() {
+        let last = |applied, found| {
+            let ended = Ended {
+                started_ms: 5,
+                ended_ms: 9,
+                applied,
+                found: [[0, 0, found]; EntityKind::ALL.len()],
+            };
+            let last = LastRun {
+                ended: Some(ended),
+                failed_ms: None,
+            };
+            last.compared_at()
+        };
+        let started = Some(Timestamp::from_unix_millis(5));
+        assert_eq!(LastRun::default().compared_at(), None);
+        assert_eq!(last(true, 0), started);
+        assert_eq!(last(true, 1), started);
+        assert_eq!(last(false, 0), started);
+        assert_eq!(last(false, 1), None);
     }
 }

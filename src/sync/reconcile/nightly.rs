@@ -243,6 +243,13 @@ impl Nightly {
         });
     }
 
+    /// When an instance's mirror was last held against Clerk and found, or made, the same, by
+    /// whichever process: all that had happened at Clerk before is in the mirror. Known half a minute
+    /// late at most.
+    pub fn compared_at(&self, instance: &InstanceName) -> Option<Timestamp> {
+        self.last_runs.load().get(instance)?.compared_at()
+    }
+
     /// Its numbers.
     pub fn stats(&self) -> NightlyStats {
         let known = self.last_runs.load();

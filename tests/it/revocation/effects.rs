@@ -166,6 +166,31 @@ on_each_engine! {
         scene.stop().await;
     }
 
+    /// What the mirror knew before a change says nothing after it; no event about a member follows here.
+    async fn the_mirror_of_before_a_change_does_not_answer(database: Database) {
+        let scene = Scene::start_with(database, &[("CLERK_AUTHZ_MEMBERSHIP_CACHE_BYTES", "0")]).await;
+        let synced = SyncUserRequest {
+            subject: Some(sync_user_request::Subject::UserId("user_alice".into())),
+            ..Default::default()
+        };
+        scene.fixture.client.clone().sync_user(synced).await.expect("synced");
+        let of_user = CheckOrgPermissionRequest {
+            subject: Some(Subject::UserId("user_alice".into())),
+            organization_id: "org_acme".into(),
+            ..may_create_invoices("")
+        };
+        let answer = scene.check(of_user.clone()).await.expect("decided");
+        assert_eq!((answer.allowed, answer.source()), (true, DecisionSource::Mirror));
+
+        let changed = scene.directory().set_role_permissions("org:admin", ["org:invoices:read"]);
+        changed.expect("changed");
+        eventually("Clerk is asked", || async {
+            let answer = scene.check(of_user.clone()).await.expect("decided");
+            !answer.allowed && answer.source() == DecisionSource::Clerk
+        }).await;
+        scene.stop().await;
+    }
+
     async fn a_deleted_organization_denies(database: Database) {
         let scene = Scene::start(database).await;
         let token = scene.token("user_alice", |spec| spec.organization = Some("acme".into())).0;

@@ -1,0 +1,76 @@
+//! What the mirror says of a membership, where that is young enough. Only "yes, a member" answers:
+//! of what the mirror lacks, or holds as ended, Clerk may know better, and is asked.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::LookUp;
+use crate::{
+    authz::asking::Freshness,
+    identity::{InstanceName, OrganizationId, Timestamp, UserId},
+    mirror::{KnownMembership, Membership, Mirror},
+};
+
+/// When an instance's whole mirror was last held against Clerk and found, or made, the same: all that
+/// had happened before is in it. `None` where that is not known.
+pub type ComparedAt = Arc<dyn Fn(&InstanceName) -> Option<Timestamp> + Send + Sync>;
+
+/// A mirror, and how far it is believed.
+pub(super) struct Mirrored {
+    pub(super) mirror: Arc<dyn Mirror>,
+    pub(super) compared_at: ComparedAt,
+    /// How long after a membership was last known for certain.
+    pub(super) max_age: Duration,
+}
+
+/// A membership by the mirror.
+pub(super) struct Mirroring {
+    pub(super) membership: Membership,
+    /// When it was last known for certain: when Clerk showed it, or changed it.
+    pub(super) as_of: Timestamp,
+}
+
+impl Mirrored {
+    /// The membership, where the mirror has it and it is as fresh as asked. A mirror that fails, or
+    /// does not answer within half of the patience, leaves the question to Clerk.
+    pub(super) async fn membership(
+        &self,
+        instance: &InstanceName,
+        organization: &OrganizationId,
+        user: &UserId,
+        look_up: LookUp<'_>,
+    ) -> Option<Mirroring> {
+        let max_age = match look_up.freshness {
+            Freshness::AtHand => self.max_age,
+            Freshness::AtMost(age) => age.min(self.max_age),
+            Freshness::Now => return None,
+        };
+        if max_age.is_zero() || look_up.patience.is_zero() {
+            return None;
+        }
+        let asked = self.mirror.membership(instance, organization, user);
+        let seen = match timeout(look_up.patience / 2, asked).await {
+            Ok(Ok(KnownMembership::Member(seen))) => *seen,
+            Ok(Ok(_)) => return None,
+            Ok(Err(error)) => {
+                debug!(%instance, %error, "the mirror does not say; Clerk is asked");
+                return None;
+            }
+            Err(_) => {
+                debug!(%instance, "the mirror does not answer in time; Clerk is asked");
+                return None;
+            }
+        };
+        let membership = seen.value.membership;
+        let changed_at = Some(membership.updated_at);
+        let as_of = seen
+            .seen_at
+            .max(changed_at)
+            .max((self.compared_at)(instance))?;
+        let young = as_of <= look_up.now && look_up.now.since(as_of) < max_age;
+        let since_the_change = look_up.mirrored_not_before.is_none_or(|at| as_of >= at);
+        (young && since_the_change).then_some(Mirroring { membership, as_of })
+    }
+}
