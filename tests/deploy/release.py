@@ -8,7 +8,6 @@ its part skipped; with CI=true that is a failure.
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -20,14 +19,10 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "languages"))
 from harness import ROOT, check, report  # noqa: E402
 import harness  # noqa: E402
+from rendering import found  # noqa: E402
 
 CARGO = tomllib.loads((ROOT / "Cargo.toml").read_text())
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
-
-
-def found(name, own):
-    """A tool of the project's, else the machine's."""
-    return str(own) if own.exists() else shutil.which(name)
 
 
 HADOLINT = found("hadolint", Path(sys.executable).parent / "hadolint")
