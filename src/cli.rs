@@ -19,6 +19,7 @@ mod serve;
 mod store;
 mod sync;
 mod verify;
+mod version;
 
 use std::{future::Future, process::ExitCode};
 
@@ -37,6 +38,7 @@ const FAILED: u8 = 2;
 #[command(
     name = "clerk-authz",
     version,
+    long_version = version::BUILD,
     about = "An authorization service for back ends whose users sign in with Clerk",
     after_help = "Try it: clerk-authz dev"
 )]

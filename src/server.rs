@@ -353,7 +353,7 @@ pub async fn start_under(
     );
     if let Some((store, keepers)) = store.as_ref().zip(keepers.as_ref()) {
         let max_age = settings.memberships.mirror_max_age;
-        checker = checker.with_mirror(Arc::new(store.clone()), keepers.compared_at(), max_age);
+        checker = checker.with_mirror(MirrorKeepers::ask(store), keepers.compared_at(), max_age);
     }
     let checker = Arc::new(checker);
     let policies = Policies::load(settings, Arc::clone(&checker))?.map(Arc::new);

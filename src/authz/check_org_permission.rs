@@ -6,8 +6,8 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use thiserror::Error;
 
 use super::{
-    CannotTell, ComparedAt, Instance, Lookups, MembershipSettings, Memberships, Question,
-    Revocations, Source, Verdict, Verified, Verifier,
+    AskMirror, CannotTell, ComparedAt, Instance, Lookups, MembershipSettings, Memberships,
+    Question, Revocations, Source, Verdict, Verified, Verifier,
     asking::{Found, Freshness, LookUp},
     fact_cache::{FactCacheStats, Known},
 };
@@ -17,7 +17,7 @@ use crate::{
     explain::{Rule, Steps},
     identity::{Organization, OrganizationId, OrganizationSlug, Session, Texts, Timestamp, UserId},
     keys::Clock,
-    mirror::{Membership, MembershipAnswer, Mirror},
+    mirror::{Membership, MembershipAnswer},
     reason::Reason,
 };
 
@@ -287,16 +287,11 @@ impl Checker {
         }
     }
 
-    /// Asks this mirror about memberships before Clerk, and believes it for `max_age` after one was
+    /// Asks the mirror about memberships before Clerk, and believes it for `max_age` after one was
     /// last known for certain. Zero: never.
-    pub fn with_mirror(
-        self,
-        mirror: Arc<dyn Mirror>,
-        compared_at: ComparedAt,
-        max_age: Duration,
-    ) -> Self {
+    pub fn with_mirror(self, ask: AskMirror, compared_at: ComparedAt, max_age: Duration) -> Self {
         Self {
-            memberships: self.memberships.with_mirror(mirror, compared_at, max_age),
+            memberships: self.memberships.with_mirror(ask, compared_at, max_age),
             ..self
         }
     }

@@ -24,10 +24,7 @@ use crate::{
 };
 
 /// The commit that the binary was built of, where whoever built it said so.
-const REVISION: &str = match option_env!("CLERK_AUTHZ_REVISION") {
-    Some(revision) => revision,
-    None => "unknown",
-};
+const REVISION: &str = env!("BUILD_REVISION");
 
 /// Where numbers come from.
 pub(super) struct Sources {
