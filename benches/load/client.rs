@@ -8,17 +8,24 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::proxy::{HEADERS, PATH};
 use bytes::{Bytes, BytesMut};
 use clerk_authz::door::grpc::proto::{self, verify_session_request::Credential};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use prost::Message;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+};
 
 pub(crate) const VERIFY: &str = "/clerkauthz.v1.AuthzService/VerifySession";
 pub(crate) const BATCH: &str = "/clerkauthz.v1.AuthzService/BatchVerifySession";
 pub(crate) const CHECK: &str = "/clerkauthz.v1.AuthzService/CheckOrgPermission";
 pub(crate) const GET_USER: &str = "/clerkauthz.v1.AuthzService/GetUser";
 pub(crate) const BATCH_CHECK: &str = "/clerkauthz.v1.AuthzService/BatchCheckOrgPermission";
+
+/// Envoy's.
+pub(crate) const CHECK_OF_ENVOY: &str = "/envoy.service.auth.v3.Authorization/Check";
 
 /// Calls of one h2load round.
 const CALLS: usize = 60_000;
@@ -43,13 +50,25 @@ pub(crate) fn about(token: &str) -> proto::VerifySessionRequest {
 #[derive(Clone)]
 pub(crate) struct Client {
     send: h2::client::SendRequest<Bytes>,
-    addr: SocketAddr,
+    authority: String,
 }
 
 impl Client {
     pub(crate) async fn connect(addr: SocketAddr) -> Self {
         let stream = TcpStream::connect(addr).await.expect("connects");
         stream.set_nodelay(true).expect("a socket");
+        Self::over(stream, addr.to_string()).await
+    }
+
+    pub(crate) async fn connect_to_socket(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).await.expect("connects");
+        Self::over(stream, "localhost".to_owned()).await
+    }
+
+    async fn over(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        authority: String,
+    ) -> Self {
         let (send, connection) = h2::client::Builder::new()
             .initial_window_size(1 << 20)
             .initial_connection_window_size(1 << 24)
@@ -57,7 +76,7 @@ impl Client {
             .await
             .expect("a handshake");
         tokio::spawn(connection);
-        Self { send, addr }
+        Self { send, authority }
     }
 
     /// The gRPC status.
@@ -68,7 +87,7 @@ impl Client {
     /// The gRPC status of a call that says how long it waits.
     async fn call_within(&self, path: &str, frame: Bytes, patience: Option<Duration>) -> String {
         let mut send = self.send.clone().ready().await.expect("open");
-        let mut request = http::Request::post(format!("http://{}{path}", self.addr))
+        let mut request = http::Request::post(format!("http://{}{path}", self.authority))
             .header("content-type", "application/grpc")
             .header("te", "trailers");
         if let Some(patience) = patience {
@@ -131,8 +150,31 @@ pub(crate) fn h2load_calls(calls: usize, addr: SocketAddr, path: &str, body: &Pa
         .arg(format!("http://{addr}{path}"))
         .output()
         .expect("h2load");
-    let text = String::from_utf8_lossy(&output.stdout);
+    rate(&output.stdout)
+}
+
+/// Requests per second by h2load: a browser's, with this token.
+pub(crate) fn h2load_get(requests: usize, addr: SocketAddr, token: &str) -> f64 {
+    let headers = HEADERS.iter().flat_map(|(name, value)| {
+        let header = format!("{name}: {value}");
+        ["-H".to_owned(), header]
+    });
+    let output = Command::new("taskset")
+        .args(["-c", "1", "h2load", "-n", &requests.to_string()])
+        .args(["-c", "4", "-m", "10", "-t", "1"])
+        .args(headers)
+        .args(["-H", &format!("authorization: Bearer {token}")])
+        .arg(format!("http://{addr}{PATH}"))
+        .output()
+        .expect("h2load");
+    rate(&output.stdout)
+}
+
+/// Of a run in which nothing failed.
+fn rate(output: &[u8]) -> f64 {
+    let text = String::from_utf8_lossy(output);
     assert!(text.contains("0 failed, 0 errored"), "{text}");
+    assert!(text.contains(" 0 4xx, 0 5xx"), "{text}");
     let line = text
         .lines()
         .find(|line| line.starts_with("finished in"))

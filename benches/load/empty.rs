@@ -17,6 +17,8 @@ use tonic_prost::ProstCodec;
 pub(crate) const EMPTY: &str = "/empty.Empty/Call";
 /// Takes and gives as many bytes as a verification, and looks at none of them.
 pub(crate) const SIZED: &str = "/empty.Empty/Sized";
+/// Takes as many bytes as it is sent, and gives none.
+pub(crate) const TAKES: &str = "/empty.Empty/Takes";
 /// About what an answer about an organization's member has.
 const ANSWER_BYTES: usize = 400;
 
@@ -45,6 +47,17 @@ impl tonic::server::UnaryService<Vec<u8>> for Sized {
     }
 }
 
+struct Takes;
+
+impl tonic::server::UnaryService<Vec<u8>> for Takes {
+    type Response = ();
+    type Future = Ready<Result<Response<()>, Status>>;
+
+    fn call(&mut self, _: Request<Vec<u8>>) -> Self::Future {
+        ready(Ok(Response::new(())))
+    }
+}
+
 impl NamedService for Empty {
     const NAME: &'static str = "empty.Empty";
 }
@@ -63,6 +76,10 @@ impl tower::Service<http::Request<Body>> for Empty {
             if request.uri().path() == SIZED {
                 let codec = ProstCodec::<Vec<u8>, Vec<u8>>::default();
                 return Ok(tonic::server::Grpc::new(codec).unary(Sized, request).await);
+            }
+            if request.uri().path() == TAKES {
+                let codec = ProstCodec::<(), Vec<u8>>::default();
+                return Ok(tonic::server::Grpc::new(codec).unary(Takes, request).await);
             }
             let codec = ProstCodec::<(), ()>::default();
             Ok(tonic::server::Grpc::new(codec).unary(Call, request).await)

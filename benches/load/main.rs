@@ -4,9 +4,11 @@
 //! pinned to core 0; this process, the offline Clerk in it and h2load have the other. CPU time is
 //! the server process's own, as the kernel counts it in nanoseconds.
 
+mod allow;
 mod checks;
 mod client;
 mod empty;
+mod envoy;
 mod mirror;
 #[allow(
     dead_code,
@@ -16,6 +18,7 @@ mod mirror;
 #[path = "../../tests/it/support/postgres.rs"]
 mod postgres;
 mod process;
+mod proxy;
 mod revocations;
 mod table;
 mod verification;
@@ -51,6 +54,10 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let argument = |index: usize| arguments.get(index).map_or("", |argument| argument);
     match argument(1) {
+        "serve-allow" => allow::serve(
+            argument(2).parse().expect("an address"),
+            argument(3).as_ref(),
+        ),
         "serve-empty" => empty::serve(argument(2).parse().expect("an address")),
         "flood" => on_one_thread(client::flood(
             argument(2).parse().expect("an address"),
@@ -173,6 +180,11 @@ async fn measure() {
     let mut rows = Vec::new();
     // `LOAD_ONLY` leaves the others out.
     let only = std::env::var("LOAD_ONLY").ok();
+    if only.as_deref() == Some("envoy") {
+        envoy::measure(&bench).await;
+        clerk.stop().await;
+        return;
+    }
     let is_wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
     if is_wanted("calls") {
         say("start");
@@ -181,6 +193,9 @@ async fn measure() {
         service.accepts().await;
         rows.extend(verification::measure(&bench, &service, start).await);
         rows.extend(checks::measure(&bench, &service).await);
+    }
+    if is_wanted("proxy") {
+        rows.extend(proxy::measure(&bench).await);
     }
     if is_wanted("revocations") {
         rows.extend(revocations::measure(&bench).await);
