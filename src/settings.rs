@@ -5,6 +5,7 @@
 
 mod database;
 mod instances;
+mod otlp;
 mod problems;
 mod value;
 mod variables;
@@ -19,6 +20,7 @@ use url::Url;
 
 pub use self::database::DatabaseSettings;
 pub use self::instances::{lacking_database, load_instances};
+pub use self::otlp::OtlpSettings;
 pub use self::problems::{Problem, Problems};
 use self::variables::{Origin, Raw};
 pub use self::variables::{SettingsArgs, VARIABLES, Variable};
@@ -233,6 +235,8 @@ pub struct Settings {
     pub decision_log: DecisionLogPlace,
     /// Of what is allowed this part is recorded, from 0 to 1.
     pub decision_log_sample: f64,
+    /// Where traces and logs are sent; `None` for nowhere.
+    pub otlp: Option<OtlpSettings>,
     shown: Vec<Shown>,
 }
 
@@ -399,6 +403,7 @@ impl Settings {
             log_format: raw.log_format("CLERK_AUTHZ_LOG_FORMAT", &mut problems),
             decision_log: raw.decision_log("CLERK_AUTHZ_DECISION_LOG", &mut problems),
             decision_log_sample: raw.part("CLERK_AUTHZ_DECISION_LOG_SAMPLE", &mut problems),
+            otlp: otlp::read(&raw, &mut problems),
             shown: raw.shown(),
         };
         let same = settings.grpc_addr == settings.http_addr && settings.grpc_addr.port() != 0;

@@ -1,5 +1,7 @@
 //! What the service shows of itself.
 
 mod calls;
+mod collector;
 mod decision_log;
 mod promtool;
+mod traces;

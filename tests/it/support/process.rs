@@ -13,6 +13,7 @@ use super::PATIENCE;
 /// A running `clerk-authz serve`; killed when dropped.
 pub struct Service {
     child: Child,
+    pub grpc_addr: SocketAddr,
     pub http_addr: SocketAddr,
     /// Lines that came behind the one that said where it listens, and the ones before it.
     log: JoinHandle<String>,
@@ -51,13 +52,15 @@ impl Service {
                 log.push_str(&line);
                 log.push('\n');
                 if line.contains(" listening ") {
-                    let addr = line.split_once("http=").expect("its address").1;
-                    let addr = addr.split(' ').next().unwrap_or(addr);
-                    return addr.parse().expect("an address");
+                    return ["grpc=", "http="].map(|name| {
+                        let addr = line.split_once(name).expect("its address").1;
+                        let addr = addr.split(' ').next().unwrap_or(addr);
+                        addr.parse().expect("an address")
+                    });
                 }
             }
         };
-        let http_addr = tokio::time::timeout(PATIENCE, listening)
+        let [grpc_addr, http_addr] = tokio::time::timeout(PATIENCE, listening)
             .await
             .expect("it starts");
         let log = tokio::spawn(async move {
@@ -69,6 +72,7 @@ impl Service {
         });
         Self {
             child,
+            grpc_addr,
             http_addr,
             log,
         }
