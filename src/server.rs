@@ -6,6 +6,7 @@ mod database;
 mod decisions;
 mod inboxes;
 mod instances;
+mod listening;
 mod metrics;
 mod mirror;
 mod policies;
@@ -30,20 +31,20 @@ use tracing::{error, info, warn};
 
 pub(crate) use self::instances::backend_api;
 use self::{
-    inboxes::InboxSet, instances::InstanceSet, metrics::Sources, mirror::MirrorKeepers,
-    policies::Policies, revocations::RevocationSet,
+    inboxes::InboxSet, instances::InstanceSet, listening::Listening, metrics::Sources,
+    mirror::MirrorKeepers, policies::Policies, revocations::RevocationSet,
 };
 use crate::{
     authz::{Checker, Instances, MembershipSettings, SessionLookups, TokenCache, Verifier},
     door::{
-        GuardedListener, ListenerLimits,
+        ListenerLimits,
         grpc::{self, AuthzDoor, ExtAuthzDoor, HealthReport},
         http,
     },
     identity::Timestamp,
     keys::{self, Clock, JwksSource, SelfTestFailed},
     mirror::StoreError,
-    settings::{Problems, Settings},
+    settings::{ListenAddr, Problems, Settings},
     store::SqlStore,
     sync::{Ear, UserSync, WatchLimits, Watches},
     telemetry::{lines::Lines, metrics::Exporter},
@@ -133,17 +134,17 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
-    /// A port cannot be had.
+    /// A port, or a socket, cannot be had.
     #[error("{variable} is {addr}; cannot listen there: {source}")]
     Listen {
         /// The setting.
         variable: &'static str,
         /// Its value.
-        addr: SocketAddr,
+        addr: ListenAddr,
         /// Why not.
         source: io::Error,
     },
-    /// A socket cannot be had.
+    /// A socket that is not one of gRPC cannot be had.
     #[error("{variable} is {}; cannot listen there: {source}", .path.display())]
     Socket {
         /// The setting.
@@ -172,7 +173,7 @@ pub fn system_clock() -> Clock {
 
 /// A service that runs.
 pub struct Running {
-    grpc_addr: SocketAddr,
+    grpc_addr: ListenAddr,
     http_addr: SocketAddr,
     verifier: Arc<Verifier>,
     health: Arc<HealthReport>,
@@ -310,24 +311,22 @@ pub async fn start_under(
         draining.clone(),
     ));
 
-    let grpc_listener = listen(
+    let grpc = Listening::at(
         "CLERK_AUTHZ_GRPC_ADDR",
-        settings.grpc_addr,
+        &settings.grpc_addr,
         GRPC_CONNECTIONS,
     )
     .await?;
-    let http_listener = listen(
+    let http = Listening::at(
         "CLERK_AUTHZ_HTTP_ADDR",
-        settings.http_addr,
+        &settings.http_addr.into(),
         match &settings.forward_auth_from[..] {
             [] => HTTP_CONNECTIONS,
             [..] => PROXY_CONNECTIONS,
         },
     )
     .await?;
-    let bound = |listener: &GuardedListener, addr| listener.local_addr().unwrap_or(addr);
-    let grpc_addr = bound(&grpc_listener, settings.grpc_addr);
-    let http_addr = bound(&http_listener, settings.http_addr);
+    let http_addr = http.addr.tcp().unwrap_or(settings.http_addr);
 
     first_keys(&verifier.instances(), &clock).await;
     health.start().await;
@@ -392,7 +391,9 @@ pub async fn start_under(
     });
     let peers = http::Peers::Of(settings.forward_auth_from.clone().into());
     let socket = settings.forward_auth_socket.as_deref();
-    let socket = socket.map(socket::listen).transpose()?;
+    let socket = socket
+        .map(|path| Listening::for_forward_auth(path, PROXY_CONNECTIONS))
+        .transpose()?;
     let exporter = Exporter::new(metrics::source(Sources {
         checker,
         calls: door.calls(),
@@ -406,6 +407,7 @@ pub async fn start_under(
         clock,
     }));
     let calls = door.calls();
+    let grpc_addr = grpc.addr;
     let mut doors = vec![
         tokio::spawn({
             let (health, draining) = (Arc::clone(&health), draining.clone());
@@ -413,10 +415,11 @@ pub async fn start_under(
                 let stop = draining.cancelled_owned();
                 let max_calls = limits.max_calls;
                 let served =
-                    grpc::serve(grpc_listener, door, ext_authz, health, max_calls, stop).await;
+                    grpc::serve(grpc.listener, door, ext_authz, health, max_calls, stop).await;
                 if let Err(error) = served {
                     error!(%error, "the gRPC door ended");
                 }
+                drop(grpc.file);
             }
         }),
         tokio::spawn({
@@ -431,7 +434,7 @@ pub async fn start_under(
                 let nightly = keepers.map(|keepers| keepers.nightly);
                 let mirror = http::MirrorParts { inboxes, nightly };
                 let served = http::serve(
-                    http_listener,
+                    http.listener,
                     health,
                     render,
                     mirror,
@@ -446,13 +449,13 @@ pub async fn start_under(
             }
         }),
     ];
-    if let Some(((listener, file), door)) = socket.zip(forward_auth) {
+    if let Some((socket, door)) = socket.zip(forward_auth) {
         let stop = draining.clone().cancelled_owned();
         doors.push(tokio::spawn(async move {
-            if let Err(error) = http::serve_socket(listener, door, stop).await {
+            if let Err(error) = http::serve_socket(socket.listener, door, stop).await {
                 error!(%error, "the socket of /forward-auth ended");
             }
-            drop(file);
+            drop(socket.file);
         }));
     }
     info!(grpc = %grpc_addr, http = %http_addr, "listening");
@@ -471,20 +474,6 @@ pub async fn start_under(
     })
 }
 
-async fn listen(
-    variable: &'static str,
-    addr: SocketAddr,
-    limits: ListenerLimits,
-) -> Result<GuardedListener, StartError> {
-    GuardedListener::bind(addr, limits)
-        .await
-        .map_err(|source| StartError::Listen {
-            variable,
-            addr,
-            source,
-        })
-}
-
 /// Waits until every instance has keys, but not for long.
 async fn first_keys(instances: &Instances, clock: &Clock) {
     let all = async {
@@ -500,8 +489,8 @@ async fn first_keys(instances: &Instances, clock: &Clock) {
 
 impl Running {
     /// Where gRPC is answered.
-    pub fn grpc_addr(&self) -> SocketAddr {
-        self.grpc_addr
+    pub fn grpc_addr(&self) -> &ListenAddr {
+        &self.grpc_addr
     }
 
     /// Where HTTP is answered.

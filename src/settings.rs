@@ -5,6 +5,7 @@
 
 mod database;
 mod instances;
+mod listen_addr;
 mod otlp;
 mod problems;
 mod value;
@@ -20,6 +21,7 @@ use url::Url;
 
 pub use self::database::DatabaseSettings;
 pub use self::instances::{lacking_database, load_instances};
+pub use self::listen_addr::{ListenAddr, NotAnAddress};
 pub use self::otlp::OtlpSettings;
 pub use self::problems::{Problem, Problems};
 use self::variables::{Origin, Raw};
@@ -196,7 +198,7 @@ pub struct Settings {
     /// Where several instances come from; it is looked at while the service runs.
     pub instances_file: Option<PathBuf>,
     /// Where gRPC is answered.
-    pub grpc_addr: SocketAddr,
+    pub grpc_addr: ListenAddr,
     /// Where HTTP is answered.
     pub http_addr: SocketAddr,
     /// Where keys survive a restart.
@@ -373,7 +375,7 @@ impl Settings {
         let settings = Self {
             instances,
             instances_file,
-            grpc_addr: raw.address("CLERK_AUTHZ_GRPC_ADDR", &mut problems),
+            grpc_addr: raw.listen_addr("CLERK_AUTHZ_GRPC_ADDR", &mut problems),
             http_addr: raw.address("CLERK_AUTHZ_HTTP_ADDR", &mut problems),
             state_dir: raw.text("CLERK_AUTHZ_STATE_DIR").map(PathBuf::from),
             database: raw.database("CLERK_AUTHZ_DATABASE_URL", &mut problems),
@@ -406,14 +408,19 @@ impl Settings {
             otlp: otlp::read(&raw, &mut problems),
             shown: raw.shown(),
         };
-        let same = settings.grpc_addr == settings.http_addr && settings.grpc_addr.port() != 0;
+        let http_addr = settings.http_addr;
+        let same = settings.grpc_addr.tcp() == Some(http_addr) && http_addr.port() != 0;
         if same && problems.is_empty() {
             problems.push(Problem::new(
                 raw.subject("CLERK_AUTHZ_HTTP_ADDR"),
-                format!(
-                    "is {}, as CLERK_AUTHZ_GRPC_ADDR; expected another port",
-                    settings.http_addr
-                ),
+                format!("is {http_addr}, as CLERK_AUTHZ_GRPC_ADDR; expected another port"),
+            ));
+        }
+        let socket = settings.forward_auth_socket.as_deref();
+        if socket.is_some() && settings.grpc_addr.unix() == socket {
+            problems.push(Problem::new(
+                raw.subject("CLERK_AUTHZ_FORWARD_AUTH_SOCKET"),
+                "is the socket of CLERK_AUTHZ_GRPC_ADDR; expected another path",
             ));
         }
         if problems.is_empty() {

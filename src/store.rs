@@ -9,9 +9,11 @@
 //! [`Head`]: crate::mirror::Head
 
 mod apply;
+mod backup;
 mod connection;
 mod contents;
 mod coordination;
+mod copy;
 mod errors;
 mod feed;
 mod heads;
@@ -27,6 +29,7 @@ mod postgres;
 mod readers;
 mod sightings;
 mod sqlite;
+mod tables;
 mod traits;
 mod upkeep;
 
@@ -35,7 +38,11 @@ use std::{fmt, path::Path, sync::Arc, time::Duration};
 use sqlx::PgPool;
 use tokio::{sync::broadcast, time::timeout};
 
-pub use self::pools::PoolStats;
+pub use self::{
+    backup::BackupError,
+    copy::{CopiedTable, CopyError, CopyProgress, CopyStage},
+    pools::PoolStats,
+};
 use self::{
     connection::{Session, SqliteTransaction},
     errors::translated,
@@ -93,6 +100,12 @@ impl SqlStore {
     /// Opens a SQLite file, makes it where there is none, and migrates it.
     pub async fn sqlite(path: &Path) -> Result<Self, StoreError> {
         Ok(Self::new(Engine::Sqlite(sqlite::open(path).await?)))
+    }
+
+    /// Opens a SQLite file as [`SqlStore::sqlite`] does, for one that has it to itself: while another
+    /// process has it open, what is asked of it is a conflict, and the other way round.
+    pub async fn sqlite_alone(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self::new(Engine::Sqlite(sqlite::open_alone(path).await?)))
     }
 
     /// Connects to PostgreSQL and migrates it. `url` holds the password and is in no error.

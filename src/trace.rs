@@ -44,7 +44,7 @@ impl Sampler {
             Some(parent) => {
                 let id = u128::from_be_bytes(parent.trace_id().to_bytes());
                 let chance = (id as u64 >> 1) as f64 / (1_u64 << 63) as f64;
-                chance < self.ratio
+                self.ratio >= 1.0 || chance < self.ratio
             }
             None => self.ratio > 0.0 && fastrand::f64() < self.ratio,
         }

@@ -1,6 +1,9 @@
 //! `clerk-authz health`
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::Args;
@@ -10,14 +13,14 @@ use tonic_health::pb::{
 };
 
 use super::{DENIED, FAILED, SUCCESS};
-use crate::door::grpc::SERVICE_NAME;
+use crate::{door::grpc::SERVICE_NAME, settings::ListenAddr};
 
 /// Asks a running service over grpc.health.v1 whether it serves.
 #[derive(Args)]
 #[command(after_help = "Example: clerk-authz health --service liveness\n\
                   Exit codes: 0 serving, 1 not serving, 2 no answer")]
 pub(super) struct Health {
-    /// Where the service answers gRPC
+    /// Where the service answers gRPC: a host and a port, or unix:PATH
     #[arg(
         long,
         value_name = "ADDR",
@@ -36,15 +39,9 @@ pub(super) struct Health {
 
 impl Health {
     pub(super) async fn run(self) -> anyhow::Result<u8> {
-        // A service that listens on all addresses is asked on this machine's own.
-        let addr = self
-            .addr
-            .replace("0.0.0.0", "127.0.0.1")
-            .replace("[::]", "[::1]");
+        let addr = &self.addr;
         let asked = async {
-            let channel = Endpoint::try_from(format!("http://{addr}"))?
-                .connect()
-                .await?;
+            let channel = endpoint(addr)?.connect().await?;
             let request = HealthCheckRequest {
                 service: self.service.clone(),
             };
@@ -71,4 +68,25 @@ impl Health {
             DENIED
         })
     }
+}
+
+/// An address that is none of ours may be a host's name.
+fn endpoint(addr: &str) -> anyhow::Result<Endpoint> {
+    let addr = match addr.parse() {
+        Ok(unix @ ListenAddr::Unix(_)) => return Ok(Endpoint::try_from(unix.to_string())?),
+        // A service that listens on all addresses is asked on this machine's own.
+        Ok(ListenAddr::Tcp(mut tcp)) if tcp.ip().is_unspecified() => {
+            tcp.set_ip(match tcp.ip() {
+                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+            tcp.to_string()
+        }
+        Ok(ListenAddr::Tcp(tcp)) => tcp.to_string(),
+        Err(_) if addr.starts_with("unix:") => {
+            anyhow::bail!("expected a path behind \"unix:\", of at most 107 bytes")
+        }
+        Err(_) => addr.to_owned(),
+    };
+    Ok(Endpoint::try_from(format!("http://{addr}"))?)
 }

@@ -15,7 +15,6 @@ use axum::{
     routing::get,
 };
 use serde::Serialize;
-use tokio::net::UnixListener;
 
 use self::forward_auth::Peer;
 pub use self::forward_auth::{ForwardAuthDoor, Peers};
@@ -110,7 +109,7 @@ pub async fn serve(
 
 /// Answers `/forward-auth`, and nothing else, to whoever reaches the socket, until `stop`.
 pub async fn serve_socket(
-    listener: UnixListener,
+    listener: GuardedListener,
     forward_auth: ForwardAuthDoor,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {

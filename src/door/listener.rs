@@ -1,4 +1,4 @@
-//! Connections under limits, for both doors.
+//! Connections under limits, for every door, over TCP and over Unix sockets.
 
 use std::{
     future::Future,
@@ -12,12 +12,13 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep, sleep, sleep_until},
 };
 use tokio_stream::Stream;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tokio_util::either::Either;
+use tonic::transport::server::Connected;
 use tracing::warn;
 
 /// How long to wait after an accept failed (no file descriptors left) before the next.
@@ -36,10 +37,10 @@ pub struct ListenerLimits {
     pub max_age: Option<Duration>,
 }
 
-/// A TCP listener whose connections are under limits. Bad connections never end it.
+/// A listener whose connections are under limits. Bad connections never end it.
 #[derive(Debug)]
 pub struct GuardedListener {
-    listener: TcpListener,
+    socket: Either<TcpListener, UnixListener>,
     limits: ListenerLimits,
     permits: Arc<Semaphore>,
 }
@@ -47,31 +48,56 @@ pub struct GuardedListener {
 impl GuardedListener {
     /// Binds to `addr`.
     pub async fn bind(addr: SocketAddr, limits: ListenerLimits) -> io::Result<Self> {
-        let listener = TcpListener::bind(addr).await?;
-        let permits = Arc::new(Semaphore::new(limits.max_connections));
-        Ok(Self {
-            listener,
-            limits,
-            permits,
-        })
+        let socket = TcpListener::bind(addr).await?;
+        Ok(Self::new(Either::Left(socket), limits))
     }
 
-    /// The address that it is bound to.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    /// Of a Unix socket that listens.
+    pub fn over(socket: UnixListener, limits: ListenerLimits) -> Self {
+        Self::new(Either::Right(socket), limits)
+    }
+
+    fn new(socket: Either<TcpListener, UnixListener>, limits: ListenerLimits) -> Self {
+        let permits = Arc::new(Semaphore::new(limits.max_connections));
+        Self {
+            socket,
+            limits,
+            permits,
+        }
+    }
+
+    /// The address that it is bound to; `None` where it is a Unix socket.
+    pub fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
+        match &self.socket {
+            Either::Left(tcp) => tcp.local_addr().map(Some),
+            Either::Right(_) => Ok(None),
+        }
+    }
+
+    /// The next connection, and the address of who made it where there is one.
+    async fn connection(&self) -> io::Result<(Connection, Option<SocketAddr>)> {
+        match &self.socket {
+            Either::Left(tcp) => {
+                let (stream, peer) = tcp.accept().await?;
+                // Answers are small: they must not wait for more. It fails where the peer is gone,
+                // as the first read will.
+                let _ = stream.set_nodelay(true);
+                Ok((Either::Left(stream), Some(peer)))
+            }
+            Either::Right(unix) => {
+                let (stream, _) = unix.accept().await?;
+                Ok((Either::Right(stream), None))
+            }
+        }
     }
 
     /// The next connection that is within the limits.
-    async fn next(&mut self) -> (GuardedStream, SocketAddr) {
+    async fn next(&mut self) -> (GuardedStream, Option<SocketAddr>) {
         loop {
-            match self.listener.accept().await {
+            match self.connection().await {
                 Ok((stream, peer)) => {
                     // Over the limit: dropped, and so closed, before anything is read.
-                    let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-                        continue;
-                    };
-                    // Answers are small: they must not wait for more.
-                    if stream.set_nodelay(true).is_ok() {
+                    if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
                         return (GuardedStream::new(stream, self.limits, permit), peer);
                     }
                 }
@@ -94,21 +120,24 @@ impl GuardedListener {
 
 impl axum::serve::Listener for GuardedListener {
     type Io = GuardedStream;
-    type Addr = SocketAddr;
+    /// `None` over a Unix socket.
+    type Addr = Option<SocketAddr>;
 
-    async fn accept(&mut self) -> (GuardedStream, SocketAddr) {
+    async fn accept(&mut self) -> (GuardedStream, Option<SocketAddr>) {
         self.next().await
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
+        Self::local_addr(self)
     }
 }
+
+type Connection = Either<TcpStream, UnixStream>;
 
 /// A connection that ends at its limits.
 #[derive(Debug)]
 pub struct GuardedStream {
-    stream: TcpStream,
+    stream: Connection,
     /// When the connection must have sent its opening, while it has not; then when it ends.
     deadline: Option<Pin<Box<Sleep>>>,
     ends_at: Option<Instant>,
@@ -120,7 +149,7 @@ pub struct GuardedStream {
 }
 
 impl GuardedStream {
-    fn new(stream: TcpStream, limits: ListenerLimits, permit: OwnedSemaphorePermit) -> Self {
+    fn new(stream: Connection, limits: ListenerLimits, permit: OwnedSemaphorePermit) -> Self {
         let now = Instant::now();
         Self {
             stream,
@@ -191,9 +220,8 @@ impl AsyncWrite for GuardedStream {
 }
 
 impl Connected for GuardedStream {
-    type ConnectInfo = TcpConnectInfo;
+    /// No call asks who is connected.
+    type ConnectInfo = ();
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
-    }
+    fn connect_info(&self) {}
 }

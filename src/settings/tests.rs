@@ -50,6 +50,50 @@ fn a_publishable_key_is_enough() {
 }
 
 #[test]
+fn grpc_is_answered_at_a_port_or_on_a_socket() {
+    let read = |addr: &str| {
+        let variables = [
+            ("CLERK_PUBLISHABLE_KEY", PK_LIVE),
+            ("CLERK_AUTHZ_GRPC_ADDR", addr),
+        ];
+        load(&variables).map(|settings| settings.grpc_addr)
+    };
+    let longest = format!("/{}", "a".repeat(106));
+    for (text, path) in [
+        ("unix:/run/authz.sock", "/run/authz.sock"),
+        ("unix:authz.sock", "authz.sock"),
+        ("unix:///run/authz.sock", "/run/authz.sock"),
+        (&*format!("unix:{longest}"), &*longest),
+    ] {
+        let addr = read(text).expect(text);
+        assert_eq!(addr, ListenAddr::Unix(path.into()), "{text}");
+        assert_eq!(addr.to_string(), format!("unix:{path}"));
+        assert_eq!(addr.to_string().parse(), Ok(addr));
+    }
+    let tcp = read("[::1]:50051").expect("an address");
+    assert_eq!(
+        tcp,
+        ListenAddr::Tcp(([0, 0, 0, 0, 0, 0, 0, 1], 50_051).into())
+    );
+    for wrong in [
+        "unix:",
+        "unix://",
+        "unix://host/authz.sock",
+        "unix:/run/",
+        "unix:/a\0b",
+        "UNIX:/run/authz.sock",
+        "/run/authz.sock",
+        &format!("unix:{longest}a"),
+    ] {
+        let said = read(wrong).expect_err(wrong).to_string();
+        assert!(
+            said.contains("CLERK_AUTHZ_GRPC_ADDR is ") && said.contains("unix:/run/"),
+            "{wrong}: {said}"
+        );
+    }
+}
+
+#[test]
 fn the_nearest_source_of_keys_wins() {
     let source = |more: &[(&str, &str)]| {
         let mut variables = vec![("CLERK_PUBLISHABLE_KEY", PK_TEST)];
@@ -393,6 +437,16 @@ fn every_wrong_setting_says_how_to_mend_it() {
             "one address twice",
             &[pk, ("CLERK_AUTHZ_HTTP_ADDR", "127.0.0.1:50051")],
             "CLERK_AUTHZ_HTTP_ADDR is 127.0.0.1:50051, as CLERK_AUTHZ_GRPC_ADDR; expected another port",
+        ),
+        (
+            "one socket twice",
+            &[
+                pk,
+                ("CLERK_AUTHZ_GRPC_ADDR", "unix:/run/a.sock"),
+                ("CLERK_AUTHZ_POLICY", "policy.yaml"),
+                ("CLERK_AUTHZ_FORWARD_AUTH_SOCKET", "/run/a.sock"),
+            ],
+            "CLERK_AUTHZ_FORWARD_AUTH_SOCKET is the socket of CLERK_AUTHZ_GRPC_ADDR; expected another path",
         ),
         (
             "log format",
@@ -816,7 +870,7 @@ fn the_document_has_every_setting_with_its_flag_and_default() {
     }
     let rows = document
         .lines()
-        .filter(|line| line.starts_with("| `CLERK_"))
+        .filter(|line| line.starts_with("| `CLERK_") || line.starts_with("| `OTEL_"))
         .count();
     assert_eq!(
         rows,

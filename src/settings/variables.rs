@@ -13,8 +13,8 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use ipnet::IpNet;
 
 use super::{
-    DatabaseSettings, DecisionLogPlace, EnvironmentVariables, LogFormat, Problem, Shown, database,
-    masked, shown_file, value,
+    DatabaseSettings, DecisionLogPlace, EnvironmentVariables, ListenAddr, LogFormat, Problem,
+    Shown, database, masked, shown_file, value,
 };
 
 /// A setting.
@@ -234,7 +234,7 @@ pub const VARIABLES: &[Variable] = &[
         "CLERK_AUTHZ_GRPC_ADDR",
         "grpc-addr",
         Some("127.0.0.1:50051"),
-        "Where gRPC is answered",
+        "Where gRPC is answered: an address and a port, or unix:PATH for a Unix socket (mode 0660)",
     ),
     variable(
         "CLERK_AUTHZ_HTTP_ADDR",
@@ -580,6 +580,20 @@ impl Raw {
                     "an IP address and a port, such as \"127.0.0.1:50051\"",
                 ));
                 SocketAddr::from(([127, 0, 0, 1], 0))
+            })
+    }
+
+    /// As [`Self::address`], or a Unix socket.
+    pub(super) fn listen_addr(&self, name: &str, problems: &mut Vec<Problem>) -> ListenAddr {
+        self.text(name)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_else(|| {
+                problems.push(self.wrong(
+                    name,
+                    "an IP address and a port, such as \"127.0.0.1:50051\", or a Unix socket, such \
+                     as \"unix:/run/clerk-authz/grpc.sock\" (a path of at most 107 bytes)",
+                ));
+                ListenAddr::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))
             })
     }
 

@@ -6,7 +6,9 @@ use std::{collections::BTreeSet, fs, path::Path};
 use clerk_authz::emulator::{Kind, TokenSpec};
 use serde_json::json;
 
-use crate::support::{Fixture, Reason, about, about_http, assert_denied, http_client, raw};
+use crate::support::{
+    Fixture, Reason, about, about_http, assert_denied, grpc_port, http_client, raw,
+};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -392,7 +394,7 @@ async fn call_of(fixture: &Fixture, path: &str) {
         }
     }
     let message = raw::framed(&prost::Message::encode_to_vec(&about("")));
-    let mut stream = tokio::net::TcpStream::connect(fixture.service.grpc_addr())
+    let mut stream = tokio::net::TcpStream::connect(grpc_port(&fixture.service))
         .await
         .expect("connects");
     let sent = [

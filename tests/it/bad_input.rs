@@ -21,7 +21,7 @@ use tonic::Code;
 use crate::support::{
     Fixture, Reason, about, about_http, assert_denied,
     directory::TestClock,
-    offline_clerk,
+    grpc_port, offline_clerk,
     raw::{framed, raw},
     settings_for,
 };
@@ -170,7 +170,7 @@ async fn what_is_not_http2_is_closed_and_harms_nobody() {
         b"PRI * HTTP/2.0\r\n\r\nxx",
         &[0; 4_096],
     ] {
-        let mut stream = TcpStream::connect(fixture.service.grpc_addr())
+        let mut stream = TcpStream::connect(grpc_port(&fixture.service))
             .await
             .expect("connects");
         // The other side may close while we still write.
@@ -187,7 +187,7 @@ async fn what_is_not_http2_is_closed_and_harms_nobody() {
 #[tokio::test]
 async fn a_client_that_says_nothing_or_does_not_go_on_is_closed() {
     let fixture = Fixture::start().await;
-    let (grpc, http) = (fixture.service.grpc_addr(), fixture.service.http_addr());
+    let (grpc, http) = (grpc_port(&fixture.service), fixture.service.http_addr());
     // Real time is the subject: the limits are ten seconds and five.
     let closed = [(grpc, &b""[..]), (grpc, b"PRI"), (http, b"")].map(|(addr, said)| async move {
         let mut idle = TcpStream::connect(addr).await.expect("connects");
@@ -227,7 +227,7 @@ async fn ten_thousand_connections_that_are_left_open_harm_nobody() {
     let before = resident();
     let mut open = Vec::new();
     for _ in 0..10_000 {
-        match TcpStream::connect(fixture.service.grpc_addr()).await {
+        match TcpStream::connect(grpc_port(&fixture.service)).await {
             Ok(stream) => open.push(stream),
             // No descriptors left in this process: that is enough of them.
             Err(_) => break,

@@ -549,7 +549,7 @@ async fn a_decision_is_found_in_the_log_by_its_id() {
         .spawn()
         .expect("the service starts");
     let mut lines = BufReader::new(service.stderr.take().expect("piped")).lines();
-    let addr = loop {
+    let addr: std::net::SocketAddr = loop {
         let line = next(&mut lines).await;
         let event: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         if let Some(addr) = event["grpc"].as_str() {

@@ -4,6 +4,7 @@ mod bytes;
 mod check;
 mod corpus;
 mod grpc;
+mod meshes;
 mod proxy;
 
 use clerk_authz::{
@@ -14,7 +15,7 @@ use clerk_authz::{
 
 pub use self::check::{asking, check, check_at, http};
 use self::proxy::{Answer, Envoy, SetUp, request};
-use crate::support::{Fixture, offline_clerk, settings_for, upstream::Upstream};
+use crate::support::{Fixture, grpc_port, offline_clerk, settings_for, upstream::Upstream};
 
 const POLICY: &str = r#"
 version: 1
@@ -26,8 +27,6 @@ routes:
   - {name: admin, path: /admin/**, access: {role: admin}}
   - {name: transfer, path: /transfer, access: {reverification: strict}}
   - {name: page, path: /page/**, access: signed_in, browser: sign_in}
-  - {name: health, path: /grpc.health.v1.Health/**, access: signed_in}
-  - {name: grpc-admin, path: /grpc.health.v1.Health/Watch, access: {role: admin}}
 "#;
 
 /// The service with a policy, whose file must live as long.
@@ -36,13 +35,31 @@ async fn service(policy: &str) -> (Fixture, tempfile::NamedTempFile) {
 }
 
 async fn service_with(policy: &str, of_jwks: Faults) -> (Fixture, tempfile::NamedTempFile) {
+    service_set(policy, of_jwks, &[]).await
+}
+
+async fn service_set(
+    policy: &str,
+    of_jwks: Faults,
+    more: &[(&str, &str)],
+) -> (Fixture, tempfile::NamedTempFile) {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), policy).expect("written");
     let clerk = offline_clerk().await;
     clerk.instances()[0].set_faults_for(Endpoint::Jwks, of_jwks);
     let path = file.path().to_str().expect("text");
-    let settings = settings_for(&clerk, &[("CLERK_AUTHZ_POLICY", path)]);
+    let settings = [&[("CLERK_AUTHZ_POLICY", path)], more].concat();
+    let settings = settings_for(&clerk, &settings);
     (Fixture::start_on(clerk, &settings).await, file)
+}
+
+/// A token from after the memberships of the offline Clerk, which were made this very second.
+fn bearer(fixture: &Fixture, spec: TokenSpec) -> String {
+    let spec = TokenSpec {
+        issued_in_seconds: 2,
+        ..spec
+    };
+    format!("Bearer {}", fixture.mint(&spec))
 }
 
 /// A client's way through Envoy to the upstream.
@@ -70,17 +87,10 @@ impl Gate {
         }
     }
 
-    fn bearer(&self, spec: TokenSpec) -> String {
-        let spec = TokenSpec {
-            issued_in_seconds: 2,
-            ..spec
-        };
-        format!("Bearer {}", self.fixture.mint(&spec))
-    }
-
     /// Of an admin of an organization.
     fn alice(&self) -> String {
-        self.bearer(TokenSpec::session("user_alice").in_organization("acme"))
+        let spec = TokenSpec::session("user_alice").in_organization("acme");
+        bearer(&self.fixture, spec)
     }
 
     async fn stop(self) {
@@ -192,7 +202,10 @@ async fn each_denial_says_why_and_never_reaches_the_upstream() {
         ..TokenSpec::session("user_alice")
     };
     let expired = format!("Bearer {}", gate.fixture.mint(&expired));
-    let bob = gate.bearer(TokenSpec::session("user_bob").in_organization("acme"));
+    let bob = bearer(
+        &gate.fixture,
+        TokenSpec::session("user_bob").in_organization("acme"),
+    );
 
     let answer = gate.envoy.ask("/me", &[("authorization", &expired)]).await;
     assert_denied(&answer, 401, "TOKEN_EXPIRED");
@@ -212,7 +225,7 @@ async fn each_denial_says_why_and_never_reaches_the_upstream() {
     assert_denied(&answer, 401, "TOKEN_EXPIRED");
 
     let old = TokenSpec::session("user_alice").with_claim("fva", serde_json::json!([99, 99]));
-    let old = gate.bearer(old);
+    let old = bearer(&gate.fixture, old);
     let answer = gate
         .envoy
         .ask("/transfer", &[("authorization", &old)])
@@ -351,7 +364,7 @@ async fn each_token_is_asked_about_at_one_replica() {
     let second = server::start(&settings, server::system_clock()).await;
     let second = second.expect("it starts");
     let upstream = Upstream::start().await;
-    let set_up = SetUp::Replicas(second.grpc_addr());
+    let set_up = SetUp::Replicas(grpc_port(&second));
     let envoy = Envoy::start(set_up, fixture.service.grpc_addr(), upstream.addr).await;
     let signatures = || {
         let of = |verifier: &Verifier| verifier.stats().signatures;
@@ -379,27 +392,29 @@ async fn each_token_is_asked_about_at_one_replica() {
     fixture.stop().await;
 }
 
-/// What cannot be run here can be read, and none of it lets anybody in while the service is away.
-#[test]
-fn the_files_for_meshes_are_yaml_and_fail_closed() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
-    let mut fail_closed = 0;
-    for file in [
-        "istio/mesh-config.yaml",
-        "istio/authorization-policy.yaml",
-        "envoy-gateway/security-policy.yaml",
-    ] {
-        let text = std::fs::read_to_string(root.join(file)).expect(file);
-        for document in text.split("\n---\n") {
-            let read: serde_json::Value =
-                serde_saphyr::from_str(document).unwrap_or_else(|error| panic!("{file}: {error}"));
-            assert!(
-                read["kind"].is_string() && read["apiVersion"].is_string(),
-                "{file}"
-            );
-            assert!(!read.to_string().contains("\"failOpen\":true"), "{file}");
-            fail_closed += usize::from(read.to_string().contains("\"failOpen\":false"));
-        }
-    }
-    assert_eq!(fail_closed, 2);
+/// In one pod, with the cluster's address of docs/envoy.md.
+#[tokio::test]
+async fn a_sidecar_is_asked_over_its_socket() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = format!("unix:{}", folder.path().join("grpc.sock").display());
+    let at_socket = [("CLERK_AUTHZ_GRPC_ADDR", &*socket)];
+    let (fixture, _policy) = service_set(POLICY, Faults::default(), &at_socket).await;
+    let upstream = Upstream::start().await;
+    let authz = fixture.service.grpc_addr();
+    let envoy = Envoy::start(SetUp::Shipped, authz, upstream.addr).await;
+    let bearer = fixture.mint(&TokenSpec::session("user_bob").in_organization("acme"));
+    let bearer = format!("Bearer {bearer}");
+
+    let allowed = envoy.ask("/me", &[("authorization", &bearer)]).await;
+    assert_eq!(allowed.status, 200, "{allowed:?}");
+    assert_eq!(allowed.received("x-clerk-user-id"), ["user_bob"]);
+    let denied = envoy.ask("/admin", &[("authorization", &bearer)]).await;
+    assert_denied(&denied, 403, "ROLE_MISMATCH");
+    // Its health checks take the same way.
+    assert_eq!(envoy.health_of("clerk-authz").await, ["healthy"]);
+
+    fixture.stop().await;
+    let answer = envoy.ask("/me", &[("authorization", &bearer)]).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(upstream.served(), 1);
 }

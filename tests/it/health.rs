@@ -14,7 +14,8 @@ use tonic_health::pb::{
 use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::support::{
-    Fixture, channel, database::Place, eventually, get, offline_clerk, reason_of, settings_for,
+    Fixture, channel, database::Place, eventually, get, grpc_port, offline_clerk, reason_of,
+    settings_for,
 };
 
 const NAMES: [&str; 3] = ["", "clerkauthz.v1.AuthzService", "liveness"];
@@ -275,7 +276,7 @@ fn the_document_has_every_metric() {
 #[tokio::test]
 async fn the_end_finishes_what_is_in_flight_and_takes_nothing_new() {
     let fixture = Fixture::start().await;
-    let (grpc, http) = (fixture.service.grpc_addr(), fixture.service.http_addr());
+    let (grpc, http) = (grpc_port(&fixture.service), fixture.service.http_addr());
     let token = fixture.mint(&TokenSpec::session("user_alice"));
     fixture.verify(&token).await.expect("accepted");
     let mut watch = health(&fixture)

@@ -15,13 +15,16 @@ mod convergence;
 
 mod emulator;
 mod envoy;
+mod faults;
 mod forward_auth;
+mod grpc_socket;
 mod health;
 mod instances;
 mod jwks;
 mod limits;
 mod memberships;
 mod mirrored_memberships;
+mod operations;
 mod oracle;
 mod paths;
 mod policy;

@@ -161,7 +161,14 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         "store",
         &["histogram", "identity", "keys", "mirror", "trace"],
         // Modules of its own have the names of the engines.
-        &["serde", "serde_json", "sqlx", "tokio"],
+        &[
+            "aws_lc_rs",
+            "serde",
+            "serde_json",
+            "sqlx",
+            "thiserror",
+            "tokio",
+        ],
     ),
     (
         "door",

@@ -2,6 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
+use tracing::warn;
 use url::Url;
 
 use super::{Identity, Outcome, ProxiedRequest, Refused};
@@ -241,6 +242,16 @@ impl<S: Senders> Asked<'_, S> {
             patience: self.request.patience,
             lookups: None,
         };
+        // The policy file is refused for it; the proxy's own configuration nobody has checked before.
+        if let Some(fault) = question.faults().first() {
+            warn!(
+                route = &*self.route.name,
+                "{} of this route {fault}: everybody is denied there; mend context_extensions in the \
+                 proxy's configuration",
+                fault.field(),
+            );
+            return Err(Denial::forbidden(Reason::RouteDenied));
+        }
         let answer = self
             .checker
             .check_org_permission(&question, self.now, steps);

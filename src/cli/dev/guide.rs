@@ -4,7 +4,7 @@ mod users;
 
 use std::{net::SocketAddr, path::Path};
 
-use crate::emulator::Instance;
+use crate::{emulator::Instance, settings::ListenAddr};
 
 /// Whom and what the lines are about: the first of the world, whatever it is.
 struct Cast<'a> {
@@ -25,7 +25,7 @@ fn tool(name: &str, otherwise: &str) -> String {
     }
 }
 
-pub(super) fn print(instance: &Instance, grpc: SocketAddr, http: SocketAddr) {
+pub(super) fn print(instance: &Instance, grpc: &ListenAddr, http: SocketAddr) {
     let seed = instance.seed();
     let user = |index: usize| seed.users.get(index).map_or("", |user| &*user.id);
     let organization = |index: usize| seed.organizations.get(index).map_or("", |org| &*org.id);
@@ -45,13 +45,18 @@ pub(super) fn print(instance: &Instance, grpc: SocketAddr, http: SocketAddr) {
     // Where there is no environment there may be no `python` either.
     let python = tool("python", "python3");
     let secret_key = instance.secret_key();
+    let target = match grpc {
+        ListenAddr::Tcp(addr) => addr.to_string(),
+        // It would give the path as the authority, which HTTP/2 does not take.
+        ListenAddr::Unix(path) => format!("-authority localhost -unix {}", path.display()),
+    };
     anstream::println!(
         "{bold}clerk-authz{bold:#}     gRPC {grpc}, HTTP http://{http} (/readyz, /metrics)\n\
          {bold}offline Clerk{bold:#}   {clerk}  (GET / lists what it can do)\n\n\
          Paste into another terminal (make setup installs grpcurl and the Python client). First this:\n\n\
          export CLERK_API_URL={clerk} CLERK_SECRET_KEY={secret_key} CLERK_AUTHZ_ISSUER={clerk}\n\
          token() {{ curl -s \"{clerk}/_emulator/token?user=$1\"; }}\n\
-         authz() {{ {grpcurl} -plaintext -d \"$2\" {grpc} clerkauthz.v1.AuthzService/$1; }}\n\
+         authz() {{ {grpcurl} -plaintext -d \"$2\" {target} clerkauthz.v1.AuthzService/$1; }}\n\
          {}\n",
         users::definitions(clerk, &secret_key),
     );
@@ -62,7 +67,7 @@ pub(super) fn print(instance: &Instance, grpc: SocketAddr, http: SocketAddr) {
     anstream::println!("Ctrl-C ends both.");
 }
 
-fn verification(cast: &Cast<'_>, binary: &str, python: &str, grpc: SocketAddr) {
+fn verification(cast: &Cast<'_>, binary: &str, python: &str, grpc: &ListenAddr) {
     let Cast {
         user,
         other_user,

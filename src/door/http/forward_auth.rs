@@ -83,9 +83,9 @@ impl ForwardAuthDoor {
     }
 }
 
-/// The address of who is connected.
+/// The address of who is connected; `None` over a Unix socket.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(SocketAddr);
+pub(super) struct Peer(Option<SocketAddr>);
 
 impl Connected<IncomingStream<'_, GuardedListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, GuardedListener>) -> Self {
@@ -123,7 +123,7 @@ pub(super) fn router(door: Option<ForwardAuthDoor>, peers: Peers) -> Router {
 
 async fn forward_auth(State(parts): State<Parts>, request: Request) -> Response<Body> {
     let peer = request.extensions().get::<ConnectInfo<Peer>>();
-    let peer = peer.map(|ConnectInfo(Peer(addr))| addr.ip());
+    let peer = peer.and_then(|ConnectInfo(Peer(addr))| Some((*addr)?.ip()));
     if !parts.peers.include(peer) {
         debug!(
             ?peer,

@@ -1,8 +1,8 @@
 //! `Check` as Envoy's own messages ask it, without Envoy between.
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::collections::HashMap;
 
-use clerk_authz::emulator::TokenSpec;
+use clerk_authz::{emulator::TokenSpec, settings::ListenAddr};
 use envoy_types::{
     ext_authz::v3::pb::{CheckRequest, CheckResponse, HeaderValue, HttpResponse},
     pb::{
@@ -60,7 +60,10 @@ pub fn asking(http: Option<HttpRequest>, context: &[(&str, &str)]) -> CheckReque
     }
 }
 
-pub async fn check_at(addr: SocketAddr, request: CheckRequest) -> Result<CheckResponse, Status> {
+pub async fn check_at(
+    addr: impl Into<ListenAddr>,
+    request: CheckRequest,
+) -> Result<CheckResponse, Status> {
     let mut client = AuthorizationClient::new(channel(addr).await);
     Ok(client.check(request).await?.into_inner())
 }

@@ -8,6 +8,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
 
+use clerk_authz::settings::ListenAddr;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -19,6 +20,10 @@ use crate::support::{PATIENCE, eventually, get};
 const CONFIG: &str = include_str!("../../../deploy/envoy/envoy.yaml");
 const REPLICAS: &str = include_str!("../../../deploy/envoy/envoy-replicas.yaml");
 const PAGE: &str = include_str!("../../../docs/envoy.md");
+
+/// Where the shipped file finds clerk-authz.
+const AUTHZ_ENDPOINT: &str =
+    "- endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: 50051 } } }";
 
 /// How Envoy is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +43,7 @@ pub enum SetUp {
 /// A running Envoy; killed when dropped.
 pub struct Envoy {
     pub addr: SocketAddr,
+    admin: SocketAddr,
     _child: Child,
     _files: tempfile::TempDir,
 }
@@ -93,13 +99,13 @@ impl Answer {
 }
 
 impl Envoy {
-    pub async fn start(set_up: SetUp, authz: SocketAddr, upstream: SocketAddr) -> Self {
+    pub async fn start(set_up: SetUp, authz: impl Into<ListenAddr>, upstream: SocketAddr) -> Self {
         let files = tempfile::tempdir().expect("a directory");
         let ports = free_ports();
         let addr = SocketAddr::from(([127, 0, 0, 1], ports[0]));
         let admin = SocketAddr::from(([127, 0, 0, 1], ports[1]));
         let file = files.path().join("envoy.yaml");
-        fs::write(&file, config(set_up, addr, admin, authz, upstream)).expect("written");
+        fs::write(&file, config(set_up, addr, admin, &authz.into(), upstream)).expect("written");
         // Several on one machine must not share their memory.
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let base_id = std::process::id() % 30_000 * 64 + NEXT.fetch_add(1, Relaxed);
@@ -126,9 +132,21 @@ impl Envoy {
         assert!(log.exists());
         Self {
             addr,
+            admin,
             _child: child,
             _files: files,
         }
+    }
+
+    /// What the health checks of a cluster's members said last.
+    pub async fn health_of(&self, cluster: &str) -> Vec<String> {
+        let (_, clusters) = get(self.admin, "/clusters").await;
+        let of_it = clusters
+            .lines()
+            .filter(|line| line.starts_with(&format!("{cluster}::")));
+        of_it
+            .filter_map(|line| Some(line.split_once("::health_flags::")?.1.to_owned()))
+            .collect()
     }
 
     /// Sends these bytes behind the request line's, on a connection of their own.
@@ -209,7 +227,7 @@ fn config(
     set_up: SetUp,
     addr: SocketAddr,
     admin: SocketAddr,
-    authz: SocketAddr,
+    authz: &ListenAddr,
     upstream: SocketAddr,
 ) -> String {
     let mut config = match set_up {
@@ -225,13 +243,27 @@ fn config(
     for (shipped, port) in [
         (10_000, addr.port()),
         (9901, admin.port()),
-        (50_051, authz.port()),
         (9000, upstream.port()),
     ] {
         replace(
             &format!("port_value: {shipped} "),
             &format!("port_value: {port} "),
         );
+    }
+    match authz {
+        ListenAddr::Tcp(authz) => {
+            replace(
+                "port_value: 50051 ",
+                &format!("port_value: {} ", authz.port()),
+            );
+        }
+        ListenAddr::Unix(path) => {
+            let endpoint = fenced(PAGE, "pipe:").trim_end();
+            let shipped = "/run/clerk-authz/grpc.sock";
+            assert!(endpoint.contains(shipped), "{endpoint}");
+            let here = endpoint.replace(shipped, &path.display().to_string());
+            replace(AUTHZ_ENDPOINT, here.lines().last().expect("an endpoint"));
+        }
     }
     match set_up {
         SetUp::Shipped => {}

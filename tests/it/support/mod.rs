@@ -19,7 +19,7 @@ use clerk_authz::{
     emulator::{Emulator, Instance, TokenSpec, World},
     identity::Timestamp,
     server::{self, Limits, Running},
-    settings::{EnvironmentVariables, Settings, SettingsArgs},
+    settings::{EnvironmentVariables, ListenAddr, Settings, SettingsArgs},
 };
 use tonic::{Status, transport::Channel};
 use tonic_types::StatusExt;
@@ -155,13 +155,22 @@ impl Fixture {
     }
 }
 
-pub async fn client(addr: SocketAddr) -> AuthzServiceClient<Channel> {
+pub async fn client(addr: impl Into<ListenAddr>) -> AuthzServiceClient<Channel> {
     AuthzServiceClient::new(channel(addr).await)
 }
 
-pub async fn channel(addr: SocketAddr) -> Channel {
-    let endpoint = tonic::transport::Endpoint::try_from(format!("http://{addr}")).expect("a URL");
+pub async fn channel(addr: impl Into<ListenAddr>) -> Channel {
+    let target = match addr.into() {
+        ListenAddr::Tcp(addr) => format!("http://{addr}"),
+        unix @ ListenAddr::Unix(_) => unix.to_string(),
+    };
+    let endpoint = tonic::transport::Endpoint::try_from(target).expect("a target");
     endpoint.connect().await.expect("a connection")
+}
+
+/// Where a service answers gRPC that has a port for it.
+pub fn grpc_port(service: &Running) -> SocketAddr {
+    service.grpc_addr().tcp().expect("an address of TCP")
 }
 
 pub fn about(token: &str) -> proto::VerifySessionRequest {

@@ -13,8 +13,8 @@ use super::PATIENCE;
 /// A running `clerk-authz serve`; killed when dropped.
 pub struct Service {
     child: Child,
-    pub grpc_addr: SocketAddr,
     pub http_addr: SocketAddr,
+    pub grpc_addr: SocketAddr,
     /// Lines that came behind the one that said where it listens, and the ones before it.
     log: JoinHandle<String>,
 }
@@ -52,15 +52,11 @@ impl Service {
                 log.push_str(&line);
                 log.push('\n');
                 if line.contains(" listening ") {
-                    return ["grpc=", "http="].map(|name| {
-                        let addr = line.split_once(name).expect("its address").1;
-                        let addr = addr.split(' ').next().unwrap_or(addr);
-                        addr.parse().expect("an address")
-                    });
+                    return (addr_in(&line, "grpc="), addr_in(&line, "http="));
                 }
             }
         };
-        let [grpc_addr, http_addr] = tokio::time::timeout(PATIENCE, listening)
+        let (grpc_addr, http_addr) = tokio::time::timeout(PATIENCE, listening)
             .await
             .expect("it starts");
         let log = tokio::spawn(async move {
@@ -72,8 +68,8 @@ impl Service {
         });
         Self {
             child,
-            grpc_addr,
             http_addr,
+            grpc_addr,
             log,
         }
     }
@@ -88,4 +84,10 @@ impl Service {
         self.child.kill().await.expect("killed");
         self.log.await.expect("read")
     }
+}
+
+fn addr_in(line: &str, name: &str) -> SocketAddr {
+    let addr = line.split_once(name).expect("its address").1;
+    let addr = addr.split(' ').next().unwrap_or(addr);
+    addr.parse().expect("an address")
 }

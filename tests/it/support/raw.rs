@@ -6,11 +6,11 @@ use bytes::Bytes;
 use http::Request;
 use tokio::net::TcpStream;
 
-use super::Fixture;
+use super::{Fixture, grpc_port};
 
 /// One call as raw bytes over a connection of its own: the gRPC status, or how it was refused.
 pub async fn raw(fixture: &Fixture, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> String {
-    let stream = TcpStream::connect(fixture.service.grpc_addr())
+    let stream = TcpStream::connect(grpc_port(&fixture.service))
         .await
         .expect("connects");
     let (mut client, connection) = h2::client::handshake(stream).await.expect("a handshake");
