@@ -1,5 +1,6 @@
 //! What the service shows of itself.
 
+mod alerts;
 mod calls;
 mod collector;
 mod decision_log;
