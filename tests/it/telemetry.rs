@@ -5,4 +5,5 @@ mod calls;
 mod collector;
 mod decision_log;
 mod promtool;
+mod secrets;
 mod traces;
