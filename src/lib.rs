@@ -12,6 +12,7 @@ pub mod explain;
 pub mod histogram;
 pub mod identity;
 pub mod reason;
+pub mod trace;
 
 pub mod credential;
 pub mod decision;

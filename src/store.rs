@@ -54,6 +54,7 @@ use self::{
 use crate::{
     identity::InstanceName,
     mirror::{Position, StoreError},
+    trace,
 };
 
 /// Positions that a listener in this process may lag behind; further back it is told that it missed
@@ -139,6 +140,7 @@ impl SqlStore {
 
     /// For questions.
     async fn reading(&self) -> Result<Session, StoreError> {
+        self.note();
         let session = async {
             match &self.engine {
                 Engine::Sqlite(pools) => pools.readers.acquire().await.map(Session::SqliteReading),
@@ -155,6 +157,7 @@ impl SqlStore {
     /// A transaction. On SQLite it has the right to write from its start, so that it never has to
     /// be undone for another writer.
     async fn writing(&self) -> Result<Session, StoreError> {
+        self.note();
         let session = async {
             match &self.engine {
                 Engine::Sqlite(pools) => SqliteTransaction::begin(&pools.writer)
@@ -168,6 +171,14 @@ impl SqlStore {
             }
         };
         Waits::count(&self.waits.writing, session).await
+    }
+
+    fn note(&self) {
+        let engine = || match self.engine {
+            Engine::Sqlite(_) => "sqlite".into(),
+            Engine::Postgres(_) => "postgresql".into(),
+        };
+        trace::note("db.system.name", engine);
     }
 
     /// Tells this process's listeners. Nobody listening is no error.

@@ -33,6 +33,7 @@ use crate::{
     identity::{InstanceName, Timestamp},
     keys::Clock,
     mirror::{Answered, Credentials, DirectoryError, DirectoryStats, RequestOutcome},
+    trace::{self, SpanKind},
 };
 
 /// Requests to one instance that are under way at once; further ones wait, each as long as its
@@ -122,7 +123,8 @@ impl Sender {
             };
             let as_of = (self.clock)();
             errand.sent();
-            let answer = self.send(endpoint, url.clone()).await;
+            let sending = self.send(endpoint, url.clone());
+            let answer = trace::within("clerk.request", SpanKind::Client, sending).await;
             let is_found =
                 |answer: &Option<T>| answer.as_ref().is_some_and(|found| !found.is_nothing());
             ticket.end(answer.as_ref().map(is_found));
@@ -152,13 +154,18 @@ impl Sender {
     }
 
     async fn send<T: Asked>(&self, endpoint: Endpoint, url: Url) -> Result<Option<T>, Fault> {
-        let response = self
+        let request = self
             .client
             .get(url)
-            .timeout(self.timeout.max(endpoint.least_timeout()))
-            .send()
-            .await
-            .map_err(Fault::of_request)?;
+            .timeout(self.timeout.max(endpoint.least_timeout()));
+        trace::note("clerk_authz.endpoint", || endpoint.name().into());
+        let headers = trace::headers().into_iter();
+        let request = headers.fold(request, |request, (name, value)| {
+            request.header(name, value)
+        });
+        let response = request.send().await.map_err(Fault::of_request)?;
+        let status = response.status().as_u16();
+        trace::note("http.response.status_code", || i64::from(status).into());
         answer::read(response, endpoint.max_answer_bytes(), (self.clock)()).await
     }
 

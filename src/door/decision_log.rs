@@ -9,6 +9,7 @@ use std::{fmt, fmt::Debug, sync::Arc, time::Instant};
 
 use tracing::{debug, info, warn};
 
+use self::record::Made;
 pub(super) use self::record::{Record, Ruling};
 use super::grpc::{Rpc, new_decision_id};
 use crate::{
@@ -54,8 +55,9 @@ impl DecisionLog {
         Began(self.0.as_ref().map(|_| Instant::now()))
     }
 
-    /// Records what was decided.
+    /// Records what was decided; in the trace, too, where there is one.
     pub(super) fn record(&self, began: Began, record: &Record<'_>) {
+        record.note();
         let (Some(on), Began(Some(began))) = (&self.0, began) else {
             return;
         };
@@ -71,7 +73,13 @@ impl DecisionLog {
             Some(id) => id.to_owned(),
             None => new_decision_id(),
         };
-        let line = record.line((on.clock)(), &decision_id, latency, sample_rate);
+        let made = Made {
+            time: (on.clock)(),
+            decision_id: &decision_id,
+            latency,
+            sample_rate,
+        };
+        let line = record.line(&made);
         (on.write)(&line);
     }
 }

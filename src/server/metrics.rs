@@ -59,6 +59,7 @@ pub(super) fn source(sources: Sources) -> Source {
         writer.write(catalogue::BUILD_INFO, [(build, 1.0)])?;
         doors::write(writer, calls)?;
         doors::write_decisions(writer, decisions.as_ref().map(|stats| stats()))?;
+        doors::write_otlp(writer)?;
         database::write(writer, store.as_ref())?;
         let verifier = checker.verifier();
         let instances = verifier.instances();

@@ -886,7 +886,7 @@ fn has_a_row_for_each(
     }
     let rows = document
         .lines()
-        .filter(|line| line.starts_with("| `CLERK_"))
+        .filter(|line| line.starts_with("| `CLERK_") || line.starts_with("| `OTEL_"))
         .count();
     assert_eq!(rows, VARIABLES.len(), "{name} has a setting that is none");
 }

@@ -272,6 +272,48 @@ pub const VARIABLES: &[Variable] = &[
         Some("1"),
         "Which part of what is allowed is recorded, from 0 to 1; what is denied always is",
     ),
+    variable(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "otel-exporter-otlp-endpoint",
+        None,
+        "The OpenTelemetry collector that gets traces and logs, such as http://127.0.0.1:4317; without it nothing is sent",
+    ),
+    variable(
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+        "otel-exporter-otlp-protocol",
+        Some("grpc"),
+        "How it is spoken with: grpc",
+    ),
+    variable(
+        "OTEL_EXPORTER_OTLP_CERTIFICATE",
+        "otel-exporter-otlp-certificate",
+        None,
+        "A PEM file with certificates to trust in the collector's TLS, beside the machine's own",
+    ),
+    variable(
+        "OTEL_SERVICE_NAME",
+        "otel-service-name",
+        None,
+        "As which the service shows itself in traces; without it service.name of OTEL_RESOURCE_ATTRIBUTES, else clerk-authz",
+    ),
+    variable(
+        "OTEL_TRACES_SAMPLER",
+        "otel-traces-sampler",
+        Some("parentbased_always_on"),
+        "Which calls are traced: always_on, always_off, traceidratio, or one of these with parentbased_ before it, which heeds the caller",
+    ),
+    variable(
+        "OTEL_TRACES_SAMPLER_ARG",
+        "otel-traces-sampler-arg",
+        None,
+        "Which part of the calls the ratio samplers trace, from 0 to 1; without it all",
+    ),
+    variable(
+        "OTEL_SDK_DISABLED",
+        "otel-sdk-disabled",
+        Some("false"),
+        "true sends nothing, whatever else is set",
+    ),
 ];
 
 /// The flags: one for each setting.

@@ -56,6 +56,7 @@ catalogue! {
     BUILD_INFO = Gauge "clerk_authz_build_info" ["version", "revision"], "Always 1; the version and the commit that it was built of are in the labels";
     ANSWERS = Counter "clerk_authz_answers" ["rpc", "outcome"], "Questions answered, by how they ended: ACCEPTED, a reason, or INVALID_ARGUMENT";
     DECISION_LOG_LINES = Counter "clerk_authz_decision_log_lines" ["outcome"], "Records of the decision log, by what became of them: written, dropped (too many waited), failed (the disk did not take them); absent while it is off";
+    OTLP_ITEMS = Counter "clerk_authz_otlp_items" ["signal", "outcome"], "Spans and log lines for the OpenTelemetry collector: queued, exported (it took them), failed (it did not); absent without a collector";
     GRPC_CALLS = Counter "clerk_authz_grpc_calls" ["rpc", "code"], "gRPC calls, by status code; a stream counts when it begins";
     GRPC_CALL_DURATION = Histogram "clerk_authz_grpc_call_duration_seconds" ["rpc"], "How long gRPC calls took until they were answered";
     HTTP_REQUESTS = Counter "clerk_authz_http_requests" ["route", "status"], "HTTP requests, by status; 499 is one whose client went away";

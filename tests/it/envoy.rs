@@ -13,7 +13,7 @@ use clerk_authz::{
     server,
 };
 
-pub use self::check::{check, http};
+pub use self::check::{asking, check, check_at, http};
 use self::proxy::{Answer, Envoy, SetUp, request};
 use crate::support::{Fixture, grpc_port, offline_clerk, settings_for, upstream::Upstream};
 

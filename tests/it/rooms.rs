@@ -14,6 +14,11 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     ("backoff", &[], &["fastrand"]),
     ("histogram", &[], &[]),
+    (
+        "trace",
+        &[],
+        &["fastrand", "opentelemetry", "pin_project_lite"],
+    ),
     ("reason", &[], &[]),
     ("explain", &[], &[]),
     (
@@ -101,6 +106,8 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "moka",
             "papaya",
             "thiserror",
+            // Its timeouts.
+            "tokio",
             "tracing",
             "url",
         ],
@@ -132,6 +139,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "identity",
             "keys",
             "mirror",
+            "trace",
             "webhook",
         ],
         &[
@@ -151,7 +159,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "store",
-        &["histogram", "identity", "keys", "mirror"],
+        &["histogram", "identity", "keys", "mirror", "trace"],
         // Modules of its own have the names of the engines.
         &[
             "aws_lc_rs",
@@ -176,6 +184,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "policy",
             "reason",
             "sync",
+            "trace",
             "webhook",
         ],
         &[
@@ -223,10 +232,16 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "telemetry",
-        &["histogram"],
+        &["histogram", "trace"],
         &[
+            "opentelemetry",
+            "opentelemetry_appender_tracing",
+            "opentelemetry_otlp",
+            "opentelemetry_sdk",
             "prometheus_client",
             "thiserror",
+            // A module of the exporter's has this name.
+            "tonic_types",
             "tracing",
             "tracing_appender",
             "tracing_subscriber",

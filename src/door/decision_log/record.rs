@@ -10,6 +10,7 @@ use crate::{
     door::grpc::Rpc,
     identity::Timestamp,
     reason::Reason,
+    trace,
 };
 
 /// What became of a question.
@@ -78,18 +79,31 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// Tells the trace that it is a part of, where there is one.
+    pub(super) fn note(&self) {
+        if !trace::is_followed() {
+            return;
+        }
+        trace::note("clerk_authz.reason", || self.reason.name().into());
+        for (name, value) in [
+            ("clerk_authz.decision_id", self.decision_id),
+            ("clerk_authz.instance", self.instance),
+            ("clerk_authz.route", self.route),
+        ] {
+            if let Some(value) = value {
+                trace::note(name, || value.to_owned().into());
+            }
+        }
+    }
+
     /// As JSON, with its end.
-    pub(super) fn line(
-        &self,
-        time: Timestamp,
-        decision_id: &str,
-        latency: Duration,
-        sample_rate: f64,
-    ) -> Vec<u8> {
+    pub(super) fn line(&self, made: &Made<'_>) -> Vec<u8> {
+        let trace_id = trace::id();
         let line = Line {
-            time: time.to_string(),
-            decision_id,
+            time: made.time.to_string(),
+            decision_id: made.decision_id,
             request_id: self.request_id,
+            trace_id: trace_id.as_deref(),
             door: match self.rpc {
                 Rpc::Check => "ext_authz",
                 Rpc::ForwardAuth => "forward_auth",
@@ -113,14 +127,22 @@ impl<'a> Record<'a> {
             actor: self.actor,
             organization: self.organization,
             source: self.source.map(Source::name),
-            latency_microseconds: u64::try_from(latency.as_micros()).unwrap_or(u64::MAX),
-            sample_rate,
+            latency_microseconds: u64::try_from(made.latency.as_micros()).unwrap_or(u64::MAX),
+            sample_rate: made.sample_rate,
         };
         // Texts and numbers alone: it cannot fail.
         let mut line = serde_json::to_vec(&line).unwrap_or_default();
         line.push(b'\n');
         line
     }
+}
+
+/// How a record came to be.
+pub(super) struct Made<'a> {
+    pub(super) time: Timestamp,
+    pub(super) decision_id: &'a str,
+    pub(super) latency: Duration,
+    pub(super) sample_rate: f64,
 }
 
 /// What is not known is not there.
@@ -130,6 +152,8 @@ struct Line<'a> {
     decision_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'a str>,
     door: &'static str,
     rpc: &'static str,
     outcome: Ruling,

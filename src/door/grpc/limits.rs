@@ -15,7 +15,10 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::{stats::CallStats, status};
-use crate::door::GrpcMethod;
+use crate::{
+    door::GrpcMethod,
+    trace::{self, Followed},
+};
 
 /// The longest time that a call may take, whatever the client allows.
 const MAX_CALL_TIME: Duration = Duration::from_secs(10);
@@ -74,6 +77,7 @@ where
     fn call(&mut self, request: http::Request<B>) -> Call<S::Future> {
         let method = GrpcMethod::of(request.uri().path());
         let (counted, in_flight) = Counted::start(&self.limits.stats, method);
+        let counted = counted.followed(&request);
         if in_flight > self.limits.max_calls {
             self.limits.stats.count_shed();
             return Call::Shed { counted };
@@ -100,6 +104,7 @@ pub(super) struct Counted {
     method: GrpcMethod,
     began: Instant,
     ended: bool,
+    followed: Option<Followed>,
 }
 
 impl Counted {
@@ -114,8 +119,39 @@ impl Counted {
             method,
             began: Instant::now(),
             ended: false,
+            followed: None,
         };
         (counted, in_flight)
+    }
+
+    /// Follows it, where its caller or chance wants that.
+    fn followed<B>(mut self, request: &http::Request<B>) -> Self {
+        let header = |name: &str| request.headers().get(name)?.to_str().ok();
+        let wanted = match self.method {
+            GrpcMethod::Health | GrpcMethod::Other => false,
+            // Its caller may stand in the message.
+            GrpcMethod::Check => request.headers().contains_key("traceparent"),
+            _ => true,
+        };
+        if wanted {
+            // The path is one of ours.
+            let name = || {
+                request
+                    .uri()
+                    .path()
+                    .trim_start_matches('/')
+                    .to_owned()
+                    .into()
+            };
+            self.followed = trace::begin(name, header);
+        }
+        self
+    }
+
+    /// What is done meanwhile belongs to it.
+    fn polls<T>(&self, poll: impl FnOnce() -> T) -> T {
+        let _entered = self.followed.as_ref().map(Followed::enter);
+        poll()
     }
 
     /// An answer that goes well says so behind its body, any other in its head.
@@ -133,6 +169,22 @@ impl Counted {
         self.ended = true;
         let took = self.began.elapsed();
         self.stats.traffic().called(self.method, code, took);
+        if let Some(followed) = self.followed.take() {
+            followed.note("rpc.system", "grpc");
+            followed.note("rpc.grpc.status_code", code as i64);
+            // By the specification these are faults of the server.
+            if matches!(
+                code,
+                Code::Unknown
+                    | Code::DeadlineExceeded
+                    | Code::Unimplemented
+                    | Code::Internal
+                    | Code::Unavailable
+                    | Code::DataLoss
+            ) {
+                followed.failed();
+            }
+        }
     }
 }
 
@@ -205,7 +257,7 @@ where
                 ends_at,
                 sleep: timer,
                 counted,
-            } => match call.poll(cx) {
+            } => match counted.polls(|| call.poll(cx)) {
                 Poll::Ready(answer) => (counted, answer),
                 Poll::Pending => {
                     let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(*ends_at)));

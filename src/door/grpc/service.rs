@@ -32,6 +32,7 @@ use crate::{
     keys::Clock,
     reason::Reason,
     sync::{UserSync, Watches},
+    trace::{self, SpanKind},
 };
 
 /// The most requests in a batch.
@@ -99,11 +100,10 @@ impl AuthzDoor {
             Ok(question) => question,
             Err(violations) => return Err(self.invalid(rpc, violations)),
         };
-        match self
-            .verifier()
-            .verify_session(&question, now, &mut Steps::off())
-            .await
-        {
+        let mut steps = Steps::off();
+        let verifier = self.verifier();
+        let verifying = verifier.verify_session(&question, now, &mut steps);
+        match trace::within("verify_session", SpanKind::Internal, verifying).await {
             Ok(Verdict::Accepted(verified)) => {
                 self.calls.count(rpc, CallOutcome::Accepted);
                 self.accepted(asked, &verified);
@@ -128,11 +128,10 @@ impl AuthzDoor {
             Err(violations) => return Err(self.invalid(rpc, violations)),
         };
         let asked = asked.about(&question);
-        match self
-            .checker
-            .check_org_permission(&question, (self.clock)(), &mut Steps::off())
-            .await
-        {
+        let mut steps = Steps::off();
+        let checker = &self.checker;
+        let checking = checker.check_org_permission(&question, (self.clock)(), &mut steps);
+        match trace::within("check_org_permission", SpanKind::Internal, checking).await {
             Ok(OrgAnswer::Decided(decision)) => {
                 self.calls.count(rpc, CallOutcome::Decided(decision.reason));
                 let decision_id = request_id::new_decision_id();

@@ -9,9 +9,12 @@ use axum::{
 };
 use tokio::time::Instant;
 
-use crate::door::{
-    grpc::CallStats,
-    traffic::{CLIENT_CLOSED_REQUEST, Route},
+use crate::{
+    door::{
+        grpc::CallStats,
+        traffic::{CLIENT_CLOSED_REQUEST, Route},
+    },
+    trace,
 };
 
 /// Stands around all routes.
@@ -26,7 +29,20 @@ pub(super) async fn counted(
         began: Instant::now(),
         status: CLIENT_CLOSED_REQUEST,
     };
-    let response = next.run(request).await;
+    let followed = match counting.route {
+        Route::ForwardAuth | Route::Webhooks => {
+            let header = |name: &str| request.headers().get(name)?.to_str().ok();
+            trace::begin(|| counting.route.name().into(), header)
+        }
+        Route::Metrics | Route::Livez | Route::Readyz | Route::Other => None,
+    };
+    let answered = async {
+        let response = next.run(request).await;
+        let status = response.status().as_u16();
+        trace::note("http.response.status_code", || i64::from(status).into());
+        response
+    };
+    let response = trace::inside(followed, answered).await;
     counting.status = response.status().as_u16();
     response
 }

@@ -31,6 +31,7 @@ use crate::{
     },
     explain::Steps,
     keys::Clock,
+    trace::{self, SpanKind},
 };
 
 /// How long Clerk is waited for: HTTP says nothing of it, and proxies give up by themselves.
@@ -163,10 +164,9 @@ impl ForwardAuthDoor {
             patience: PATIENCE,
         };
         let now = (self.clock)();
-        let authorization = self
-            .gatekeeper
-            .authorize(&proxied, now, &mut Steps::off())
-            .await;
+        let mut steps = Steps::off();
+        let deciding = self.gatekeeper.authorize(&proxied, now, &mut steps);
+        let authorization = trace::within("authorize", SpanKind::Internal, deciding).await;
         let decision_id = new_decision_id();
         let outcome = CallOutcome::Decided(authorization.reason);
         self.calls.count(Rpc::ForwardAuth, outcome);

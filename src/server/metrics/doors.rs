@@ -11,6 +11,7 @@ use crate::{
     telemetry::{
         lines::LineStats,
         metrics::{self as catalogue, Writer},
+        otlp::{self, Signal},
     },
 };
 
@@ -61,4 +62,14 @@ pub(super) fn write_decisions(writer: &mut Writer<'_>, lines: Option<LineStats>)
         .map(|(outcome, count)| ([outcome.to_owned()], number(count)))
     });
     writer.write(catalogue::DECISION_LOG_LINES, counts)
+}
+
+pub(super) fn write_otlp(writer: &mut Writer<'_>) -> fmt::Result {
+    let items = Signal::ALL.into_iter().flat_map(|signal| {
+        let counts = otlp::stats(signal).into_iter().flatten();
+        counts.map(move |(outcome, count)| {
+            ([signal.name(), outcome].map(str::to_owned), number(count))
+        })
+    });
+    writer.write(catalogue::OTLP_ITEMS, items)
 }

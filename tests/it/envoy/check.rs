@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use clerk_authz::emulator::TokenSpec;
+use clerk_authz::{emulator::TokenSpec, settings::ListenAddr};
 use envoy_types::{
     ext_authz::v3::pb::{CheckRequest, CheckResponse, HeaderValue, HttpResponse},
     pb::{
@@ -38,6 +38,11 @@ pub async fn check(
     http: Option<HttpRequest>,
     context: &[(&str, &str)],
 ) -> Result<CheckResponse, Status> {
+    check_at(fixture.service.grpc_addr(), asking(http, context)).await
+}
+
+/// The message that asks.
+pub fn asking(http: Option<HttpRequest>, context: &[(&str, &str)]) -> CheckRequest {
     let pairs = context.iter();
     let context_extensions: HashMap<_, _> = pairs
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
@@ -50,12 +55,17 @@ pub async fn check(
         context_extensions,
         ..AttributeContext::default()
     };
-    let request = CheckRequest {
+    CheckRequest {
         attributes: Some(attributes),
-    };
-    let channel = channel(fixture.service.grpc_addr()).await;
-    let answer = AuthorizationClient::new(channel).check(request).await?;
-    Ok(answer.into_inner())
+    }
+}
+
+pub async fn check_at(
+    addr: impl Into<ListenAddr>,
+    request: CheckRequest,
+) -> Result<CheckResponse, Status> {
+    let mut client = AuthorizationClient::new(channel(addr).await);
+    Ok(client.check(request).await?.into_inner())
 }
 
 /// The code of the answer and the reason in it; that both parts of it say the same.

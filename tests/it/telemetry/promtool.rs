@@ -68,3 +68,50 @@ on_each_engine! {
         fixture.stop().await;
     }
 }
+
+#[tokio::test]
+async fn every_alert_fires_for_what_it_is_about_and_for_nothing_else() {
+    for arguments in [
+        ["check", "rules", "deploy/prometheus/alerts.yaml"],
+        ["test", "rules", "deploy/prometheus/alerts.test.yaml"],
+    ] {
+        if let Some(said) = run(&arguments, "").await {
+            assert!(said.contains("SUCCESS"), "{said}");
+            println!("promtool: {} of the alerts: green", arguments[0]);
+        }
+    }
+}
+
+/// Each expression of the dashboard as a rule of its own: promtool reads them.
+#[tokio::test]
+async fn promtool_reads_every_expression_of_the_dashboard() {
+    let dashboard = include_str!("../../../deploy/grafana/clerk-authz.json");
+    let dashboard: serde_json::Value = serde_json::from_str(dashboard).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let targets = panels
+        .iter()
+        .filter_map(|panel| panel["targets"].as_array());
+    let rules: Vec<serde_json::Value> = targets
+        .flatten()
+        .enumerate()
+        .map(|(number, target)| {
+            // Grafana fills these in.
+            let asked = target["expr"].as_str().expect("an expression");
+            let asked = asked
+                .replace("$__rate_interval", "1m")
+                .replace("$job", ".+");
+            serde_json::json!({"record": format!("panel:{number}"), "expr": asked})
+        })
+        .collect();
+    let groups = serde_json::json!({"groups": [{"name": "dashboard", "rules": rules}]});
+    let file = tempfile::NamedTempFile::with_suffix(".yaml").expect("a file");
+    std::fs::write(file.path(), groups.to_string()).expect("written");
+
+    let path = file.path().to_str().expect("text");
+    if let Some(said) = run(&["check", "rules", path], "").await {
+        assert!(
+            said.contains(&format!("{} rules found", rules.len())),
+            "{said}"
+        );
+    }
+}
