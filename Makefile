@@ -2,9 +2,10 @@
 
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help setup run demo-envoy test check bench load fuzz proto-baseline release
+.PHONY: help setup run demo-envoy demo-replicas test check bench load soak fuzz proto-baseline release image
 
 SECONDS_EACH ?= 60
+MINUTES ?= 30
 BUF := node_modules/.bin/buf
 # The last release's contract; `make proto-baseline` renews it at a release.
 BASELINE := docs/proto-baseline.binpb
@@ -22,6 +23,10 @@ demo-envoy: setup ## run a real Envoy in front of a small service, and print wha
 	cargo build --locked
 	@.venv/bin/python scripts/demo-envoy.py
 
+demo-replicas: setup ## run two replicas on PostgreSQL, and print what to try
+	cargo build --locked
+	@.venv/bin/python scripts/demo-replicas.py
+
 test: ## install what is missing, then run every test suite
 	@scripts/test.sh
 
@@ -34,6 +39,10 @@ bench: ## measure the parts: signature, parsing, cache, allocations
 load: ## measure the service against an empty call, over real connections
 	scripts/load.sh
 
+soak: setup ## run a mixed load for MINUTES=30 and say whether memory, descriptors and p99 stay flat
+	cargo build --locked
+	@.venv/bin/python scripts/soak.py "$(MINUTES)"
+
 fuzz: ## build the fuzz targets and run each for a minute (SECONDS_EACH=60)
 	@SECONDS_EACH="$(SECONDS_EACH)" scripts/fuzz.sh
 
@@ -42,3 +51,6 @@ proto-baseline: ## write the contract that `buf breaking` compares with; at a re
 
 release: ## build the binary as it is released: without the offline Clerk
 	cargo build --release --locked --no-default-features
+
+image: setup ## build the image with buildah, as root, and look at it and run it
+	@scripts/image.sh

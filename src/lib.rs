@@ -9,8 +9,10 @@
 
 pub mod backoff;
 pub mod explain;
+pub mod histogram;
 pub mod identity;
 pub mod reason;
+pub mod trace;
 
 pub mod credential;
 pub mod decision;

@@ -37,6 +37,7 @@ pub use self::membership::{Membership, OrganizationRecord, Standing};
 pub use self::ordering::{Content, Head, Incoming, Origin, Write};
 pub use self::sightings::{Looked, Sighting, Sightings};
 pub use self::store::{
-    Checkpoint, Coordination, Feed, Heard, Inbox, KnownMembership, Lease, Listener, MembershipKey,
-    Mirror, Retention, Seen, Store, StoreError, StoreStats, Storing, Upkeep, UserKey, Versioned,
+    Checkpoint, Coordination, FEED_ID_CHECKPOINT, Feed, Heard, Inbox, KnownMembership, Lease,
+    Listener, MembershipKey, Mirror, Retention, Seen, Store, StoreError, StoreStats, Storing,
+    Upkeep, UserKey, Versioned,
 };

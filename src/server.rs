@@ -3,6 +3,7 @@
 //! Called by `cli` and by tests. The only place that knows every room; it holds no rule.
 
 mod database;
+mod decisions;
 mod inboxes;
 mod instances;
 mod listening;
@@ -46,7 +47,7 @@ use crate::{
     settings::{ListenAddr, Problems, Settings},
     store::SqlStore,
     sync::{Ear, UserSync, WatchLimits, Watches},
-    telemetry::metrics::Exporter,
+    telemetry::{lines::Lines, metrics::Exporter},
 };
 
 /// gRPC calls that are worked on at once; a further one is answered `RESOURCE_EXHAUSTED`. Those that
@@ -125,6 +126,14 @@ pub enum StartError {
         /// Everything that is wrong with it.
         cause: String,
     },
+    /// The decision log cannot be written.
+    #[error("CLERK_AUTHZ_DECISION_LOG is {place:?}; it cannot be written: {source}")]
+    DecisionLog {
+        /// Its value.
+        place: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// A port, or a socket, cannot be had.
     #[error("{variable} is {addr}; cannot listen there: {source}")]
     Listen {
@@ -177,6 +186,7 @@ pub struct Running {
     tasks: TaskTracker,
     /// Closed last: what ends before may still write.
     store: Option<SqlStore>,
+    decisions: Option<Lines>,
 }
 
 /// The use cases without doors, for one-off questions.
@@ -343,7 +353,7 @@ pub async fn start_under(
     );
     if let Some((store, keepers)) = store.as_ref().zip(keepers.as_ref()) {
         let max_age = settings.memberships.mirror_max_age;
-        checker = checker.with_mirror(Arc::new(store.clone()), keepers.compared_at(), max_age);
+        checker = checker.with_mirror(MirrorKeepers::ask(store), keepers.compared_at(), max_age);
     }
     let checker = Arc::new(checker);
     let policies = Policies::load(settings, Arc::clone(&checker))?.map(Arc::new);
@@ -361,19 +371,23 @@ pub async fn start_under(
             tasks.clone(),
         ))
     });
+    let (decision_log, decisions) = decisions::open(settings, Arc::clone(&clock))?;
     let door = AuthzDoor::new(
         Arc::clone(&checker),
         users,
         watches.clone(),
         Arc::clone(&clock),
+        decision_log.clone(),
     );
     let ext_authz = policies.as_ref().map(|policies| {
         let gatekeeper = Arc::clone(policies.gatekeeper());
-        ExtAuthzDoor::new(gatekeeper, Arc::clone(&clock), door.calls())
+        let decisions = decision_log.clone();
+        ExtAuthzDoor::new(gatekeeper, Arc::clone(&clock), door.calls(), decisions)
     });
     let forward_auth = policies.as_ref().map(|policies| {
         let gatekeeper = Arc::clone(policies.gatekeeper());
-        http::ForwardAuthDoor::new(gatekeeper, Arc::clone(&clock), door.calls())
+        let decisions = decision_log.clone();
+        http::ForwardAuthDoor::new(gatekeeper, Arc::clone(&clock), door.calls(), decisions)
     });
     let peers = http::Peers::Of(settings.forward_auth_from.clone().into());
     let socket = settings.forward_auth_socket.as_deref();
@@ -383,6 +397,8 @@ pub async fn start_under(
     let exporter = Exporter::new(metrics::source(Sources {
         checker,
         calls: door.calls(),
+        decisions: decisions.as_ref().map(|lines| Box::new(lines.stats()) as _),
+        store: store.clone(),
         inboxes: inboxes.clone(),
         keepers: keepers.clone(),
         ear: ear.clone(),
@@ -391,6 +407,7 @@ pub async fn start_under(
         clock,
     }));
     let grpc_addr = grpc.addr;
+    let calls = door.calls();
     let mut doors = vec![
         tokio::spawn({
             let (health, draining) = (Arc::clone(&health), draining.clone());
@@ -407,14 +424,25 @@ pub async fn start_under(
         }),
         tokio::spawn({
             let (health, draining) = (Arc::clone(&health), draining.clone());
-            let render: http::RenderMetrics = Arc::new(move || exporter.render());
+            let render: http::RenderMetrics = Arc::new(move |format| match format {
+                http::MetricsFormat::OpenMetrics => exporter.render(),
+                http::MetricsFormat::Prometheus => exporter.render_prometheus(),
+            });
             let forward_auth = (forward_auth.clone(), peers);
             async move {
                 let stop = draining.cancelled_owned();
                 let nightly = keepers.map(|keepers| keepers.nightly);
                 let mirror = http::MirrorParts { inboxes, nightly };
-                let served =
-                    http::serve(http.listener, health, render, mirror, forward_auth, stop).await;
+                let served = http::serve(
+                    http.listener,
+                    health,
+                    render,
+                    mirror,
+                    forward_auth,
+                    calls,
+                    stop,
+                )
+                .await;
                 if let Err(error) = served {
                     error!(%error, "the HTTP door ended");
                 }
@@ -442,6 +470,7 @@ pub async fn start_under(
         stop,
         tasks,
         store,
+        decisions,
     })
 }
 
@@ -504,6 +533,9 @@ impl Running {
         if let Some(store) = self.store {
             store.close().await;
         }
+        // What waits is written, on a thread that may wait for the disk.
+        let decisions = self.decisions;
+        let _ = tokio::task::spawn_blocking(move || drop(decisions)).await;
         info!("stopped");
     }
 }

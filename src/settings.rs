@@ -6,6 +6,7 @@
 mod database;
 mod instances;
 mod listen_addr;
+mod otlp;
 mod problems;
 mod value;
 mod variables;
@@ -21,6 +22,7 @@ use url::Url;
 pub use self::database::DatabaseSettings;
 pub use self::instances::{lacking_database, load_instances};
 pub use self::listen_addr::{ListenAddr, NotAnAddress};
+pub use self::otlp::OtlpSettings;
 pub use self::problems::{Problem, Problems};
 use self::variables::{Origin, Raw};
 pub use self::variables::{SettingsArgs, VARIABLES, Variable};
@@ -43,6 +45,17 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// Where decisions are recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DecisionLogPlace {
+    /// Nowhere.
+    Off,
+    /// On standard output.
+    Stdout,
+    /// At the end of a file.
+    File(PathBuf),
 }
 
 /// How keys are kept fresh.
@@ -220,6 +233,12 @@ pub struct Settings {
     pub log: String,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// Where decisions are recorded.
+    pub decision_log: DecisionLogPlace,
+    /// Of what is allowed this part is recorded, from 0 to 1.
+    pub decision_log_sample: f64,
+    /// Where traces and logs are sent; `None` for nowhere.
+    pub otlp: Option<OtlpSettings>,
     shown: Vec<Shown>,
 }
 
@@ -384,6 +403,9 @@ impl Settings {
             clock_skew: raw.duration("CLERK_AUTHZ_CLOCK_SKEW", 0..=60, &mut problems),
             log: raw.log("CLERK_AUTHZ_LOG", &mut problems),
             log_format: raw.log_format("CLERK_AUTHZ_LOG_FORMAT", &mut problems),
+            decision_log: raw.decision_log("CLERK_AUTHZ_DECISION_LOG", &mut problems),
+            decision_log_sample: raw.part("CLERK_AUTHZ_DECISION_LOG_SAMPLE", &mut problems),
+            otlp: otlp::read(&raw, &mut problems),
             shown: raw.shown(),
         };
         let http_addr = settings.http_addr;

@@ -9,9 +9,11 @@
 //! [`Head`]: crate::mirror::Head
 
 mod apply;
+mod backup;
 mod connection;
 mod contents;
 mod coordination;
+mod copy;
 mod errors;
 mod feed;
 mod heads;
@@ -22,10 +24,12 @@ mod locks;
 mod lookups;
 mod memberships;
 mod migrations;
+mod pools;
 mod postgres;
 mod readers;
 mod sightings;
 mod sqlite;
+mod tables;
 mod traits;
 mod upkeep;
 
@@ -34,16 +38,23 @@ use std::{fmt, path::Path, sync::Arc, time::Duration};
 use sqlx::PgPool;
 use tokio::{sync::broadcast, time::timeout};
 
+pub use self::{
+    backup::BackupError,
+    copy::{CopiedTable, CopyError, CopyProgress, CopyStage},
+    pools::PoolStats,
+};
 use self::{
     connection::{Session, SqliteTransaction},
     errors::translated,
     inbox::Receive,
     line::Line,
     lookups::UserById,
+    pools::Waits,
 };
 use crate::{
     identity::InstanceName,
     mirror::{Position, StoreError},
+    trace,
 };
 
 /// Positions that a listener in this process may lag behind; further back it is told that it missed
@@ -58,6 +69,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 pub struct SqlStore {
     engine: Engine,
     lines: Arc<Lines>,
+    waits: Arc<Waits>,
     /// What this process has committed.
     committed: broadcast::Sender<(InstanceName, Position)>,
 }
@@ -90,6 +102,12 @@ impl SqlStore {
         Ok(Self::new(Engine::Sqlite(sqlite::open(path).await?)))
     }
 
+    /// Opens a SQLite file as [`SqlStore::sqlite`] does, for one that has it to itself: while another
+    /// process has it open, what is asked of it is a conflict, and the other way round.
+    pub async fn sqlite_alone(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self::new(Engine::Sqlite(sqlite::open_alone(path).await?)))
+    }
+
     /// Connects to PostgreSQL and migrates it. `url` holds the password and is in no error.
     pub async fn postgres(url: &str) -> Result<Self, StoreError> {
         Ok(Self::new(Engine::Postgres(postgres::open(url).await?)))
@@ -99,6 +117,7 @@ impl SqlStore {
         Self {
             engine,
             lines: Arc::default(),
+            waits: Arc::default(),
             committed: broadcast::Sender::new(HEARD_BACKLOG),
         }
     }
@@ -121,29 +140,45 @@ impl SqlStore {
 
     /// For questions.
     async fn reading(&self) -> Result<Session, StoreError> {
-        match &self.engine {
-            Engine::Sqlite(pools) => pools.readers.acquire().await.map(Session::SqliteReading),
-            Engine::Postgres(pool) => pool
-                .acquire()
-                .await
-                .map(Session::PostgresReading)
-                .map_err(translated),
-        }
+        self.note();
+        let session = async {
+            match &self.engine {
+                Engine::Sqlite(pools) => pools.readers.acquire().await.map(Session::SqliteReading),
+                Engine::Postgres(pool) => pool
+                    .acquire()
+                    .await
+                    .map(Session::PostgresReading)
+                    .map_err(translated),
+            }
+        };
+        Waits::count(&self.waits.reading, session).await
     }
 
     /// A transaction. On SQLite it has the right to write from its start, so that it never has to
     /// be undone for another writer.
     async fn writing(&self) -> Result<Session, StoreError> {
-        match &self.engine {
-            Engine::Sqlite(pools) => SqliteTransaction::begin(&pools.writer)
-                .await
-                .map(Session::SqliteWriting),
-            Engine::Postgres(pool) => pool
-                .begin()
-                .await
-                .map(Session::PostgresWriting)
-                .map_err(translated),
-        }
+        self.note();
+        let session = async {
+            match &self.engine {
+                Engine::Sqlite(pools) => SqliteTransaction::begin(&pools.writer)
+                    .await
+                    .map(Session::SqliteWriting),
+                Engine::Postgres(pool) => pool
+                    .begin()
+                    .await
+                    .map(Session::PostgresWriting)
+                    .map_err(translated),
+            }
+        };
+        Waits::count(&self.waits.writing, session).await
+    }
+
+    fn note(&self) {
+        let engine = || match self.engine {
+            Engine::Sqlite(_) => "sqlite".into(),
+            Engine::Postgres(_) => "postgresql".into(),
+        };
+        trace::note("db.system.name", engine);
     }
 
     /// Tells this process's listeners. Nobody listening is no error.

@@ -15,7 +15,7 @@ use self::{
     shadow::Shadow,
 };
 pub use self::{rehearsal::rehearse, shadow::ShadowStats};
-use super::{Checker, Decision, Source, Verified};
+use super::{Checker, Decision, OrganizationRef, Source, Verified};
 use crate::{
     decision::Reverification,
     explain::Steps,
@@ -73,6 +73,17 @@ pub struct Authorization {
     pub policy_version: Box<str>,
     /// What to do.
     pub outcome: Outcome,
+    /// Who was refused, where a good token says it.
+    pub refused: Option<Box<Refused>>,
+}
+
+/// Whoever sends a request that does not go on, for the records.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Whose token it is.
+    pub verified: Arc<Verified>,
+    /// The organization that the route binds.
+    pub organization: Option<OrganizationRef>,
 }
 
 /// What to do with a request.
@@ -257,6 +268,7 @@ async fn authorize_by<S: Senders>(
         route: route.map(|route| route.name.clone()),
         policy_version: policy.version().into(),
         outcome,
+        refused: None,
     };
     let (route, path) = match find(policy, request) {
         Ok(found) => found,
@@ -277,10 +289,18 @@ async fn authorize_by<S: Senders>(
         Err(Denial {
             reason,
             outcome: Outcome::Unauthenticated { .. },
+            ..
         }) => {
             let sign_in = sign_in(policy, route, request).map(Box::new);
             answer(Some(route), reason, Outcome::Unauthenticated { sign_in })
         }
-        Err(Denial { reason, outcome }) => answer(Some(route), reason, outcome),
+        Err(Denial {
+            reason,
+            outcome,
+            refused,
+        }) => Authorization {
+            refused,
+            ..answer(Some(route), reason, outcome)
+        },
     }
 }

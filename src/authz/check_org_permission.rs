@@ -6,8 +6,8 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use thiserror::Error;
 
 use super::{
-    CannotTell, ComparedAt, Instance, Lookups, MembershipSettings, Memberships, Question,
-    Revocations, Source, Verdict, Verified, Verifier,
+    AskMirror, CannotTell, ComparedAt, Instance, Lookups, MembershipSettings, Memberships,
+    Question, Revocations, Source, Verdict, Verified, Verifier,
     asking::{Found, Freshness, LookUp},
     fact_cache::{FactCacheStats, Known},
 };
@@ -17,7 +17,7 @@ use crate::{
     explain::{Rule, Steps},
     identity::{Organization, OrganizationId, OrganizationSlug, Session, Texts, Timestamp, UserId},
     keys::Clock,
-    mirror::{Membership, MembershipAnswer, Mirror},
+    mirror::{Membership, MembershipAnswer},
     reason::Reason,
 };
 
@@ -101,6 +101,14 @@ pub enum OrganizationRef {
 }
 
 impl OrganizationRef {
+    /// As it was named.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Id(id) => id.as_str(),
+            Self::Slug(slug) => slug.as_str(),
+        }
+    }
+
     /// From an id or a slug. An id is known by its form, which a slug does not have at Clerk.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         if let Ok(id) = text.parse() {
@@ -170,6 +178,11 @@ impl Decision {
     /// Whether everything that was asked holds.
     pub fn is_allowed(&self) -> bool {
         self.reason == Reason::Allowed
+    }
+
+    /// The session that was asked of; `None` where a user was named.
+    pub fn verified(&self) -> Option<&Arc<Verified>> {
+        self.token.as_ref()
     }
 
     /// The organization that was asked about, where the user is a member of it.
@@ -274,16 +287,11 @@ impl Checker {
         }
     }
 
-    /// Asks this mirror about memberships before Clerk, and believes it for `max_age` after one was
+    /// Asks the mirror about memberships before Clerk, and believes it for `max_age` after one was
     /// last known for certain. Zero: never.
-    pub fn with_mirror(
-        self,
-        mirror: Arc<dyn Mirror>,
-        compared_at: ComparedAt,
-        max_age: Duration,
-    ) -> Self {
+    pub fn with_mirror(self, ask: AskMirror, compared_at: ComparedAt, max_age: Duration) -> Self {
         Self {
-            memberships: self.memberships.with_mirror(mirror, compared_at, max_age),
+            memberships: self.memberships.with_mirror(ask, compared_at, max_age),
             ..self
         }
     }

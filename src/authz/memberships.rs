@@ -12,7 +12,7 @@ use std::{
 
 use equivalent::Equivalent;
 
-pub use self::mirrored::ComparedAt;
+pub use self::mirrored::{AskMirror, ComparedAt};
 use self::mirrored::{Mirrored, Mirroring};
 use super::{
     CannotTell, Instance, InstanceSerial, Source,
@@ -24,9 +24,7 @@ use crate::{
     explain::{Rule, Steps},
     identity::{Organization, OrganizationId, OrganizationSlug, Session, Texts, Timestamp, UserId},
     keys::Clock,
-    mirror::{
-        Answered, Directory, Membership, MembershipAnswer, Mirror, OrganizationRecord, Standing,
-    },
+    mirror::{Answered, Directory, Membership, MembershipAnswer, OrganizationRecord, Standing},
 };
 
 /// The share of the bytes that slugs may take, and the share that roles may take.
@@ -92,17 +90,17 @@ impl Memberships {
         }
     }
 
-    /// Asks this mirror before Clerk, and believes it for `max_age` after a membership was last known
+    /// Asks the mirror before Clerk, and believes it for `max_age` after a membership was last known
     /// for certain. Zero: never.
     pub(super) fn with_mirror(
         self,
-        mirror: Arc<dyn Mirror>,
+        ask: AskMirror,
         compared_at: ComparedAt,
         max_age: Duration,
     ) -> Self {
         Self {
             mirrored: (!max_age.is_zero()).then_some(Mirrored {
-                mirror,
+                ask,
                 compared_at,
                 max_age,
             }),

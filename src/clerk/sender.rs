@@ -29,9 +29,11 @@ use super::{
 };
 use crate::{
     backoff,
+    histogram::Histogram,
     identity::{InstanceName, Timestamp},
     keys::Clock,
     mirror::{Answered, Credentials, DirectoryError, DirectoryStats, RequestOutcome},
+    trace::{self, SpanKind},
 };
 
 /// Requests to one instance that are under way at once; further ones wait, each as long as its
@@ -54,6 +56,7 @@ pub(super) struct Sender {
     gate: Mutex<Gate>,
     slots: Semaphore,
     requests: [[AtomicU64; RequestOutcome::ALL.len()]; Endpoint::ALL.len()],
+    durations: [Histogram; Endpoint::ALL.len()],
     held_back: AtomicU64,
     /// A question was refused, and people have heard of it.
     said_refused: AtomicBool,
@@ -76,6 +79,7 @@ impl Sender {
             gate: Mutex::new(Gate::new(options.budget, Instant::now())),
             slots: Semaphore::new(MAX_AT_ONCE),
             requests: array::from_fn(|_| array::from_fn(|_| AtomicU64::new(0))),
+            durations: array::from_fn(|_| Histogram::default()),
             held_back: AtomicU64::new(0),
             said_refused: AtomicBool::new(false),
         })
@@ -119,7 +123,8 @@ impl Sender {
             };
             let as_of = (self.clock)();
             errand.sent();
-            let answer = self.send(endpoint, url.clone()).await;
+            let sending = self.send(endpoint, url.clone());
+            let answer = trace::within("clerk.request", SpanKind::Client, sending).await;
             let is_found =
                 |answer: &Option<T>| answer.as_ref().is_some_and(|found| !found.is_nothing());
             ticket.end(answer.as_ref().map(is_found));
@@ -149,13 +154,18 @@ impl Sender {
     }
 
     async fn send<T: Asked>(&self, endpoint: Endpoint, url: Url) -> Result<Option<T>, Fault> {
-        let response = self
+        let request = self
             .client
             .get(url)
-            .timeout(self.timeout.max(endpoint.least_timeout()))
-            .send()
-            .await
-            .map_err(Fault::of_request)?;
+            .timeout(self.timeout.max(endpoint.least_timeout()));
+        trace::note("clerk_authz.endpoint", || endpoint.name().into());
+        let headers = trace::headers().into_iter();
+        let request = headers.fold(request, |request, (name, value)| {
+            request.header(name, value)
+        });
+        let response = request.send().await.map_err(Fault::of_request)?;
+        let status = response.status().as_u16();
+        trace::note("http.response.status_code", || i64::from(status).into());
         answer::read(response, endpoint.max_answer_bytes(), (self.clock)()).await
     }
 
@@ -225,9 +235,13 @@ impl Sender {
             })
         });
         let requests = requests.collect();
+        let durations = Endpoint::ALL
+            .map(|endpoint| (endpoint.name(), self.durations[endpoint as usize].read()))
+            .to_vec();
         let mut gate = self.gate();
         DirectoryStats {
             requests,
+            durations,
             joined: 0,
             held_back: self.held_back.load(Ordering::Relaxed),
             budget_left: gate.budget.left(Instant::now()),
@@ -240,6 +254,7 @@ impl Sender {
     }
 
     fn count(&self, endpoint: Endpoint, outcome: RequestOutcome, took: Duration) {
+        self.durations[endpoint as usize].record(took);
         self.requests[endpoint as usize][outcome as usize].fetch_add(1, Ordering::Relaxed);
         debug!(
             instance = %self.instance, endpoint = endpoint.name(), outcome = outcome.name(), ?took,

@@ -14,7 +14,7 @@ use anyhow::Context;
 use clap::Args;
 use secrecy::ExposeSecret;
 
-use super::{SUCCESS, emulator, serve::set_up_logs, until_signal};
+use super::{SUCCESS, emulator, serve::set_up_telemetry, until_signal};
 use crate::{
     emulator::{self as offline, SECRET_KEY_PREFIX, WebhookSettings},
     server,
@@ -77,7 +77,7 @@ impl Dev {
         };
         let _state = state(&self.settings, &mut environment)?;
         let settings = Settings::load(&self.settings, &environment)?;
-        let _guard = set_up_logs(&settings)?;
+        let telemetry = set_up_telemetry(&settings)?;
         let running = server::start(&settings, server::system_clock()).await?;
         match emulator
             .as_ref()
@@ -98,6 +98,7 @@ impl Dev {
         if let Some(emulator) = emulator {
             emulator.stop().await;
         }
+        telemetry.end().await;
         Ok(SUCCESS)
     }
 }

@@ -1,12 +1,18 @@
 //! `clerk-authz serve`
 
 use clap::Args;
+use tokio::task::spawn_blocking;
+use tracing_appender::non_blocking::WorkerGuard;
 
 use super::{SUCCESS, run, until_signal};
 use crate::{
     server,
     settings::{LogFormat, Settings, SettingsArgs, process_environment},
-    telemetry::logs,
+    telemetry::{
+        logs,
+        otlp::{self, Otlp},
+    },
+    trace::Sampler,
 };
 
 /// Runs the service until Ctrl-C or SIGTERM.
@@ -30,21 +36,51 @@ impl Serve {
             anstream::print!("{}", settings.print_config());
             return Ok(SUCCESS);
         }
-        let _guard = set_up_logs(&settings)?;
         run(async move {
+            let telemetry = set_up_telemetry(&settings)?;
             let running = server::start(&settings, server::system_clock()).await?;
             until_signal().await?;
             running.stop().await;
+            telemetry.end().await;
             Ok(SUCCESS)
         })
     }
 }
 
-/// Lines still waiting are written when the guard is dropped.
-pub(super) fn set_up_logs(settings: &Settings) -> Result<impl Drop + use<>, logs::LogsError> {
+/// What this process says of itself, until it ends.
+pub(super) struct Telemetry {
+    otlp: Option<Otlp>,
+    logs: WorkerGuard,
+}
+
+/// Logs, and what a collector gets.
+pub(super) fn set_up_telemetry(settings: &Settings) -> anyhow::Result<Telemetry> {
     let format = match settings.log_format {
         LogFormat::Text => logs::Format::Text,
         LogFormat::Json => logs::Format::Json,
     };
-    logs::set_up(&settings.log, format)
+    let otlp = settings.otlp.as_ref().map(|otlp| {
+        Otlp::start(&otlp::Options {
+            endpoint: otlp.endpoint.clone(),
+            certificate: otlp.certificate.clone(),
+            service_name: otlp.service_name.clone(),
+            sampler: Sampler {
+                heeds_parent: otlp.heeds_parent,
+                ratio: otlp.ratio,
+            },
+        })
+    });
+    let otlp = otlp.transpose()?;
+    let logs = logs::set_up(&settings.log, format, otlp.as_ref())?;
+    Ok(Telemetry { otlp, logs })
+}
+
+impl Telemetry {
+    /// Sends what waits for a collector; lines of the log are written when it is dropped.
+    pub(super) async fn end(self) {
+        let Self { otlp, logs } = self;
+        // It waits, and the runtime has to go on for it.
+        let _ = spawn_blocking(move || drop(otlp)).await;
+        drop(logs);
+    }
 }

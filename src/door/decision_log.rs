@@ -1,15 +1,105 @@
-//! One line for each decision about a proxied request.
+//! What was decided: a line in the service's log, and a record in the decision log, which is for
+//! machines and has its own place, form (docs/decision-log.schema.json) and sampling.
+//!
+//! Neither has anything of a credential, nor of a request's path, query or headers.
 
-use std::fmt::Debug;
+mod record;
+
+use std::{fmt, fmt::Debug, sync::Arc, time::Instant};
 
 use tracing::{debug, info, warn};
 
-use crate::authz::{Authorization, Outcome};
+use self::record::Made;
+pub(super) use self::record::{Record, Ruling};
+use super::grpc::{Rpc, new_decision_id};
+use crate::{
+    authz::{Authorization, Identity, Outcome, Verified},
+    keys::Clock,
+};
 
-/// A denial is found in the log by its id at `info`, an allow at `debug`.
+/// Takes a line with its end; must not wait.
+pub type WriteLine = Arc<dyn Fn(&[u8]) + Send + Sync>;
+
+/// Where decisions are recorded, if anywhere. Cheap to clone.
+#[derive(Clone)]
+pub struct DecisionLog(Option<Arc<On>>);
+
+struct On {
+    write: WriteLine,
+    /// Of what was allowed this part is recorded, from 0 to 1; of everything else all.
+    sample: f64,
+    clock: Clock,
+}
+
+/// When the work on a question began; nothing where nobody wants to know.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Began(Option<Instant>);
+
+impl DecisionLog {
+    /// Records nothing.
+    pub const fn off() -> Self {
+        Self(None)
+    }
+
+    /// Gives records to `write`: of what is allowed the part `sample`, from 0 to 1, by chance, and of
+    /// everything else all.
+    pub fn new(write: WriteLine, sample: f64, clock: Clock) -> Self {
+        Self(Some(Arc::new(On {
+            write,
+            sample,
+            clock,
+        })))
+    }
+
+    pub(super) fn begin(&self) -> Began {
+        Began(self.0.as_ref().map(|_| Instant::now()))
+    }
+
+    /// Records what was decided; in the trace, too, where there is one.
+    pub(super) fn record(&self, began: Began, record: &Record<'_>) {
+        record.note();
+        let (Some(on), Began(Some(began))) = (&self.0, began) else {
+            return;
+        };
+        let sample_rate = match record.ruling {
+            Ruling::Allowed => on.sample,
+            Ruling::Denied | Ruling::CannotTell => 1.0,
+        };
+        if sample_rate < 1.0 && fastrand::f64() >= sample_rate {
+            return;
+        }
+        let latency = began.elapsed();
+        let decision_id = match record.decision_id {
+            Some(id) => id.to_owned(),
+            None => new_decision_id(),
+        };
+        let made = Made {
+            time: (on.clock)(),
+            decision_id: &decision_id,
+            latency,
+            sample_rate,
+        };
+        let line = record.line(&made);
+        (on.write)(&line);
+    }
+}
+
+impl Debug for DecisionLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sample = self.0.as_ref().map(|on| on.sample);
+        f.debug_struct("DecisionLog")
+            .field("sample", &sample)
+            .finish()
+    }
+}
+
+/// A decision about a proxied request. In the log a denial is found by its id at `info`, an allow at
+/// `debug`.
 pub(super) fn log(
-    rpc: &'static str,
-    request_id: &dyn Debug,
+    decisions: &DecisionLog,
+    began: Began,
+    rpc: Rpc,
+    request_id: (&dyn Debug, Option<&str>),
     authorization: &Authorization,
     decision_id: &str,
 ) {
@@ -18,20 +108,42 @@ pub(super) fn log(
         route,
         policy_version,
         outcome,
+        refused,
     } = authorization;
-    let (reason, route) = (reason.name(), route.as_deref());
-    match outcome {
-        Outcome::Allowed { .. } => {
-            debug!(rpc, request_id = ?request_id, decision_id, reason, route, policy_version, "allowed");
+    let (id, rpc_name, reason_name) = (request_id.0, rpc.name(), reason.name());
+    let route = route.as_deref();
+    let (ruling, identity) = match outcome {
+        Outcome::Allowed { identity } => {
+            debug!(rpc = rpc_name, request_id = ?id, decision_id, reason = reason_name, route, policy_version, "allowed");
+            (Ruling::Allowed, identity.as_ref())
         }
         Outcome::Unauthenticated { .. } | Outcome::Forbidden { .. } => {
-            info!(rpc, request_id = ?request_id, decision_id, reason, route, policy_version, "denied");
+            info!(rpc = rpc_name, request_id = ?id, decision_id, reason = reason_name, route, policy_version, "denied");
+            (Ruling::Denied, None)
         }
         Outcome::Unavailable { retry_after } => {
             warn!(
-                rpc, request_id = ?request_id, decision_id, reason, route, policy_version, ?retry_after,
-                "cannot tell"
+                rpc = rpc_name, request_id = ?id, decision_id, reason = reason_name, route, policy_version,
+                ?retry_after, "cannot tell"
             );
+            (Ruling::CannotTell, None)
         }
-    }
+    };
+    let verified = identity.map(|identity| &identity.verified);
+    let verified = verified.or_else(|| Some(&refused.as_ref()?.verified));
+    let bound = refused.as_ref().and_then(|it| it.organization.as_ref());
+    let decision = identity.and_then(|identity| identity.decision.as_ref());
+    let record = Record {
+        request_id: request_id.1,
+        decision_id: Some(decision_id),
+        route,
+        policy_version: Some(policy_version),
+        organization: identity
+            .and_then(Identity::organization_id)
+            .map(|id| id.as_str())
+            .or(bound.map(|bound| bound.as_str())),
+        source: decision.and_then(|decision| decision.source),
+        ..Record::new(rpc, ruling, *reason).of(verified.map(|verified: &Arc<Verified>| &**verified))
+    };
+    decisions.record(began, &record);
 }

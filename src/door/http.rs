@@ -1,5 +1,6 @@
 //! The HTTP door: `/livez`, `/readyz`, `/metrics`, Clerk's webhooks, and `/forward-auth` for proxies.
 
+mod counted;
 mod forward_auth;
 mod webhooks;
 
@@ -8,7 +9,8 @@ use std::{collections::BTreeMap, future::Future, io, sync::Arc};
 use axum::{
     Json, Router,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
+    middleware,
     response::IntoResponse,
     routing::get,
 };
@@ -16,18 +18,49 @@ use serde::Serialize;
 
 use self::forward_auth::Peer;
 pub use self::forward_auth::{ForwardAuthDoor, Peers};
-use super::{GuardedListener, grpc::HealthReport};
+use super::{
+    GuardedListener,
+    grpc::{CallStats, HealthReport},
+};
 use crate::{
     identity::InstanceName,
     mirror::EntityKind,
     sync::{Drift, Inboxes, LastRun, Nightly},
 };
 
-/// Writes the metrics as text.
-pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
+/// How metrics are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsFormat {
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// Prometheus' own text format, version 0.0.4, which `promtool check metrics` and older scrapers
+    /// read.
+    Prometheus,
+}
 
-/// What the text of the metrics is.
-const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+impl MetricsFormat {
+    /// OpenMetrics, unless only the other is asked for.
+    fn asked(headers: &HeaderMap) -> Self {
+        let accept = headers.get_all(header::ACCEPT).into_iter();
+        let accept: Vec<&str> = accept.filter_map(|value| value.to_str().ok()).collect();
+        let names = |name| accept.iter().any(|value| value.contains(name));
+        if names("text/plain") && !names("application/openmetrics-text") {
+            Self::Prometheus
+        } else {
+            Self::OpenMetrics
+        }
+    }
+
+    const fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+/// Writes the metrics as text.
+pub type RenderMetrics = Arc<dyn Fn(MetricsFormat) -> String + Send + Sync>;
 
 #[derive(Clone)]
 struct Parts {
@@ -52,6 +85,7 @@ pub async fn serve(
     metrics: RenderMetrics,
     mirror: MirrorParts,
     forward_auth: (Option<ForwardAuthDoor>, Peers),
+    calls: Arc<CallStats>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let webhooks = webhooks::router(mirror.inboxes.clone());
@@ -65,7 +99,8 @@ pub async fn serve(
             mirror,
         })
         .merge(webhooks)
-        .merge(forward_auth::router(forward_auth.0, forward_auth.1));
+        .merge(forward_auth::router(forward_auth.0, forward_auth.1))
+        .layer(middleware::from_fn_with_state(calls, counted::counted));
     let service = router.into_make_service_with_connect_info::<Peer>();
     axum::serve(listener, service)
         .with_graceful_shutdown(stop)
@@ -78,7 +113,9 @@ pub async fn serve_socket(
     forward_auth: ForwardAuthDoor,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let router = forward_auth::router(Some(forward_auth), Peers::All);
+    let calls = forward_auth.calls();
+    let router = forward_auth::router(Some(forward_auth), Peers::All)
+        .layer(middleware::from_fn_with_state(calls, counted::counted));
     axum::serve(listener, router)
         .with_graceful_shutdown(stop)
         .await
@@ -183,9 +220,10 @@ async fn readyz(State(parts): State<Parts>) -> impl IntoResponse {
     )
 }
 
-async fn render_metrics(State(parts): State<Parts>) -> impl IntoResponse {
+async fn render_metrics(State(parts): State<Parts>, headers: HeaderMap) -> impl IntoResponse {
+    let format = MetricsFormat::asked(&headers);
     (
-        [(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)],
-        (parts.metrics)(),
+        [(header::CONTENT_TYPE, format.content_type())],
+        (parts.metrics)(format),
     )
 }

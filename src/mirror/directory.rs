@@ -3,7 +3,10 @@ use std::{fmt, future::Future, pin::Pin, time::Duration};
 use thiserror::Error;
 
 use super::{Membership, MirroredMembership, MirroredOrganization, OrganizationRecord, User};
-use crate::identity::{OrganizationId, OrganizationSlug, SessionId, Texts, Timestamp, UserId};
+use crate::{
+    histogram::Recorded,
+    identity::{OrganizationId, OrganizationSlug, SessionId, Texts, Timestamp, UserId},
+};
 
 /// An answer on its way. May be dropped at any time: a question that nobody waits for any more is
 /// given up.
@@ -204,6 +207,8 @@ impl RequestOutcome {
 pub struct DirectoryStats {
     /// Requests by class of endpoint and by outcome; every pair stands there.
     pub requests: Vec<(&'static str, RequestOutcome, u64)>,
+    /// How long requests took, by class of endpoint.
+    pub durations: Vec<(&'static str, Recorded)>,
     /// Questions that an equal one under way answered.
     pub joined: u64,
     /// Questions that were not sent because our own budget, a pause that Clerk asked for, or the

@@ -11,6 +11,9 @@ use crate::identity::{
     InstanceName, MessageId, OrganizationId, OrganizationSlug, Timestamp, UserId,
 };
 
+/// The checkpoint that holds the name of an instance's feed: positions of one name mean the same.
+pub const FEED_ID_CHECKPOINT: &str = "feed-id";
+
 /// An answer of the store on its way. May be dropped at any time: what was begun is undone.
 pub type Storing<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 

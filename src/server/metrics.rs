@@ -1,5 +1,8 @@
 //! Brings the rooms' counters together when metrics are asked for.
 
+mod database;
+mod doors;
+
 use std::{fmt, sync::Arc};
 
 use super::{
@@ -8,18 +11,28 @@ use super::{
 };
 use crate::{
     authz::{Checker, FactCacheStats, Instance, RevocationStats, Verifier},
-    door::grpc::{CallOutcome, CallStats, Rpc},
+    door::grpc::CallStats,
     identity::{InstanceName, Timestamp},
     keys::{Clock, KeyringStats},
     mirror::{DirectoryStats, EntityKind},
+    store::SqlStore,
     sync::{Drift, Ear, EventClass, InboxStats, Inboxes, RunOutcome, Watches},
-    telemetry::metrics::{self as catalogue, Metric, Source, Writer},
+    telemetry::{
+        lines::LineStats,
+        metrics::{self as catalogue, Metric, Source, Writer},
+    },
 };
+
+/// The commit that the binary was built of, where whoever built it said so.
+const REVISION: &str = env!("BUILD_REVISION");
 
 /// Where numbers come from.
 pub(super) struct Sources {
     pub(super) checker: Arc<Checker>,
     pub(super) calls: Arc<CallStats>,
+    /// Of the decision log, where there is one.
+    pub(super) decisions: Option<Box<dyn Fn() -> LineStats + Send + Sync>>,
+    pub(super) store: Option<SqlStore>,
     pub(super) inboxes: Option<Arc<Inboxes>>,
     pub(super) keepers: Option<MirrorKeepers>,
     pub(super) ear: Option<Arc<Ear>>,
@@ -33,6 +46,8 @@ pub(super) fn source(sources: Sources) -> Source {
         let Sources {
             checker,
             calls,
+            decisions,
+            store,
             inboxes,
             keepers,
             ear,
@@ -40,9 +55,12 @@ pub(super) fn source(sources: Sources) -> Source {
             policies,
             clock,
         } = &sources;
-        let version = env!("CARGO_PKG_VERSION").to_owned();
-        writer.write(catalogue::BUILD_INFO, [([version], 1.0)])?;
-        write_calls(writer, calls)?;
+        let build = [env!("CARGO_PKG_VERSION"), REVISION].map(str::to_owned);
+        writer.write(catalogue::BUILD_INFO, [(build, 1.0)])?;
+        doors::write(writer, calls)?;
+        doors::write_decisions(writer, decisions.as_ref().map(|stats| stats()))?;
+        doors::write_otlp(writer)?;
+        database::write(writer, store.as_ref())?;
         let verifier = checker.verifier();
         let instances = verifier.instances();
         write_verifier(writer, verifier)?;
@@ -60,18 +78,6 @@ pub(super) fn source(sources: Sources) -> Source {
 /// Counters above 2^53 lose their last digits; they are for rates.
 const fn number(count: u64) -> f64 {
     count as f64
-}
-
-fn write_calls(writer: &mut Writer<'_>, calls: &CallStats) -> fmt::Result {
-    let answers = Rpc::ALL.into_iter().flat_map(|rpc| {
-        CallOutcome::all().map(move |outcome| {
-            let labels = [rpc.name().to_owned(), outcome.name().to_owned()];
-            (labels, number(calls.answered(rpc, outcome)))
-        })
-    });
-    writer.write(catalogue::ANSWERS, answers)?;
-    writer.write_one(catalogue::CALLS_IN_FLIGHT, number(calls.in_flight()))?;
-    writer.write_one(catalogue::CALLS_SHED, number(calls.shed()))
 }
 
 fn write_verifier(writer: &mut Writer<'_>, verifier: &Verifier) -> fmt::Result {
@@ -176,6 +182,12 @@ fn write_directories(writer: &mut Writer<'_>, instances: &[Arc<Instance>]) -> fm
             })
     });
     writer.write(catalogue::CLERK_REQUESTS, requests)?;
+    let durations = all.iter().flat_map(|(name, stats)| {
+        let durations = stats.durations.iter();
+        durations
+            .map(|(endpoint, recorded)| ([name.clone(), (*endpoint).to_owned()], recorded.clone()))
+    });
+    writer.write_durations(catalogue::CLERK_REQUEST_DURATION, durations)?;
     let mut each = |metric: Metric, value: fn(&DirectoryStats) -> f64| {
         let values = all
             .iter()

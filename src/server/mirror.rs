@@ -1,16 +1,21 @@
 //! What keeps the mirror true in the background: reconciliation at its time, and look-ups.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    authz::ComparedAt,
+    authz::{AskMirror, ComparedAt},
     keys::Clock,
+    mirror::{Mirror, StoreError},
     settings::Settings,
     store::SqlStore,
     sync::{Listings, Nightly, ReconcileAt, Settler, process_holder},
 };
+
+/// How long a question about a membership waits for the mirror before Clerk is asked.
+const MIRROR_WITHIN: Duration = Duration::from_millis(250);
 
 /// Both, and whom they ask.
 #[derive(Clone)]
@@ -45,6 +50,25 @@ impl MirrorKeepers {
             )),
             listings,
         }
+    }
+
+    /// What the mirror knows of a membership, where it says so at once.
+    pub(super) fn ask(store: &SqlStore) -> AskMirror {
+        let store = Arc::new(store.clone());
+        Arc::new(move |instance, organization, user| {
+            let store = Arc::clone(&store);
+            Box::pin(async move {
+                let asked = timeout(
+                    MIRROR_WITHIN,
+                    store.membership(instance, organization, user),
+                );
+                asked.await.unwrap_or_else(|_| {
+                    Err(StoreError::Unavailable {
+                        cause: format!("no answer within {MIRROR_WITHIN:?}"),
+                    })
+                })
+            })
+        })
     }
 
     /// When an instance's mirror was last held against Clerk as a whole.

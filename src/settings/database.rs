@@ -20,6 +20,24 @@ pub enum DatabaseSettings {
     },
 }
 
+impl DatabaseSettings {
+    /// Takes an address apart. The error says what was expected, and holds no part of the address.
+    pub fn from_address(text: &str) -> Result<Self, String> {
+        parse(text)
+    }
+
+    /// Whether the address holds a password, which must not stand where others can read it.
+    pub fn has_password(&self) -> bool {
+        use secrecy::ExposeSecret;
+        match self {
+            Self::Sqlite { .. } => false,
+            Self::Postgres { url } => Url::parse(url.expose_secret()).is_ok_and(|url| {
+                url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password")
+            }),
+        }
+    }
+}
+
 /// Without the password.
 impl fmt::Display for DatabaseSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -855,28 +855,40 @@ fn the_examples_own_variables_are_not_refused() {
 #[test]
 fn the_document_has_every_setting_with_its_flag_and_default() {
     let document = include_str!("../../docs/settings.md");
+    has_a_row_for_each("docs/settings.md", document, |variable, default| {
+        format!(
+            "| `{}` | `--{}` | {default} |",
+            variable.name, variable.flag
+        )
+    });
+}
+
+/// So is the table of docs/operations.md, which says when to change each.
+#[test]
+fn whoever_runs_it_is_told_of_every_setting_when_to_change_it() {
+    let document = include_str!("../../docs/operations.md");
+    has_a_row_for_each("docs/operations.md", document, |variable, default| {
+        format!("| `{}` | {default} | ", variable.name)
+    });
+}
+
+fn has_a_row_for_each(
+    name: &str,
+    document: &str,
+    row: impl Fn(&crate::settings::Variable, &str) -> String,
+) {
     for variable in VARIABLES {
         let default = variable
             .default
             .map_or("–".to_owned(), |text| format!("`{text}`"));
-        let row = format!(
-            "| `{}` | `--{}` | {default} |",
-            variable.name, variable.flag
-        );
-        assert!(
-            document.contains(&row),
-            "docs/settings.md lacks the row {row}"
-        );
+        let row = row(variable, &default);
+        assert!(document.contains(&row), "{name} lacks the row {row}");
     }
     let rows = document
         .lines()
-        .filter(|line| line.starts_with("| `CLERK_"))
+        .filter(|line| line.starts_with("| `CLERK_") || line.starts_with("| `OTEL_"))
         .count();
-    assert_eq!(
-        rows,
-        VARIABLES.len(),
-        "docs/settings.md has a setting that is none"
-    );
+    assert_eq!(rows, VARIABLES.len(), "{name} has a setting that is none");
 }
 
 proptest! {

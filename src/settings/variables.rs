@@ -13,8 +13,8 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use ipnet::IpNet;
 
 use super::{
-    DatabaseSettings, EnvironmentVariables, ListenAddr, LogFormat, Problem, Shown, database,
-    masked, shown_file, value,
+    DatabaseSettings, DecisionLogPlace, EnvironmentVariables, ListenAddr, LogFormat, Problem,
+    Shown, database, masked, shown_file, value,
 };
 
 /// A setting.
@@ -259,6 +259,60 @@ pub const VARIABLES: &[Variable] = &[
         "log-format",
         Some("text"),
         "How log lines look: text or json",
+    ),
+    variable(
+        "CLERK_AUTHZ_DECISION_LOG",
+        "decision-log",
+        Some("off"),
+        "Where each decision is recorded as a line of JSON: off, stdout, or the path of a file",
+    ),
+    variable(
+        "CLERK_AUTHZ_DECISION_LOG_SAMPLE",
+        "decision-log-sample",
+        Some("1"),
+        "Which part of what is allowed is recorded, from 0 to 1; what is denied always is",
+    ),
+    variable(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "otel-exporter-otlp-endpoint",
+        None,
+        "The OpenTelemetry collector that gets traces and logs, such as http://127.0.0.1:4317; without it nothing is sent",
+    ),
+    variable(
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+        "otel-exporter-otlp-protocol",
+        Some("grpc"),
+        "How it is spoken with: grpc",
+    ),
+    variable(
+        "OTEL_EXPORTER_OTLP_CERTIFICATE",
+        "otel-exporter-otlp-certificate",
+        None,
+        "A PEM file with certificates to trust in the collector's TLS, beside the machine's own",
+    ),
+    variable(
+        "OTEL_SERVICE_NAME",
+        "otel-service-name",
+        None,
+        "As which the service shows itself in traces; without it service.name of OTEL_RESOURCE_ATTRIBUTES, else clerk-authz",
+    ),
+    variable(
+        "OTEL_TRACES_SAMPLER",
+        "otel-traces-sampler",
+        Some("parentbased_always_on"),
+        "Which calls are traced: always_on, always_off, traceidratio, or one of these with parentbased_ before it, which heeds the caller",
+    ),
+    variable(
+        "OTEL_TRACES_SAMPLER_ARG",
+        "otel-traces-sampler-arg",
+        None,
+        "Which part of the calls the ratio samplers trace, from 0 to 1; without it all",
+    ),
+    variable(
+        "OTEL_SDK_DISABLED",
+        "otel-sdk-disabled",
+        Some("false"),
+        "true sends nothing, whatever else is set",
     ),
 ];
 
@@ -566,6 +620,32 @@ impl Raw {
             problems.push(self.wrong(name, expected));
         }
         filter
+    }
+
+    pub(super) fn decision_log(&self, name: &str, problems: &mut Vec<Problem>) -> DecisionLogPlace {
+        match self.text(name).as_deref() {
+            Some("off") => DecisionLogPlace::Off,
+            Some("stdout") => DecisionLogPlace::Stdout,
+            // Else a slip of the pen would make a file of that name.
+            Some(path) if path.contains('/') => DecisionLogPlace::File(path.into()),
+            _ => {
+                let expected = "\"off\", \"stdout\", or a file's path with a \"/\" in it";
+                problems.push(self.wrong(name, expected));
+                DecisionLogPlace::Off
+            }
+        }
+    }
+
+    /// A part of a whole.
+    pub(super) fn part(&self, name: &str, problems: &mut Vec<Problem>) -> f64 {
+        let part = self.text(name).and_then(|text| text.parse().ok());
+        match part {
+            Some(part) if (0.0..=1.0).contains(&part) => part,
+            _ => {
+                problems.push(self.wrong(name, "a number from 0 to 1, such as \"0.1\""));
+                1.0
+            }
+        }
     }
 
     pub(super) fn log_format(&self, name: &str, problems: &mut Vec<Problem>) -> LogFormat {

@@ -11,7 +11,7 @@ use super::{connection::Sql, errors::translated, migrations};
 use crate::mirror::{Heard, Listener, Position, StoreError};
 
 /// Connections of a replica, one for listening among them. A further caller waits for one.
-const CONNECTIONS: u32 = 10;
+pub(super) const CONNECTIONS: u32 = 10;
 /// How long somebody waits for a connection; then the database is unavailable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection is replaced after this, so that replicas follow a failover behind a load balancer.

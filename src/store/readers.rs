@@ -20,7 +20,7 @@ use super::errors::translated;
 use crate::mirror::StoreError;
 
 /// Connections. A further reader waits for one.
-const READERS: usize = 16;
+pub(super) const READERS: usize = 16;
 /// How long somebody waits for one; then the database is unavailable.
 const WAIT: Duration = Duration::from_secs(10);
 
@@ -69,6 +69,12 @@ impl Readers {
             readers: Arc::clone(&self.0),
             _turn: turn,
         })
+    }
+
+    /// Connections in use, and those that are kept for the next.
+    pub(super) fn in_use_and_idle(&self) -> (usize, usize) {
+        let free = self.0.turns.available_permits();
+        (READERS.saturating_sub(free), self.0.idle().len())
     }
 
     /// Ends them; those in use when they are free. Later calls find the database unavailable.

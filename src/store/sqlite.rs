@@ -4,7 +4,10 @@ use std::{fs, io, path::Path, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{
+        SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqlitePoolOptions,
+        SqliteSynchronous,
+    },
 };
 
 use tokio::time::{Instant, sleep};
@@ -31,6 +34,14 @@ pub(super) struct Pools {
 /// Opens the file, makes it where there is none, and brings its schema to our version.
 pub(super) async fn open(path: &Path) -> Result<Pools, StoreError> {
     open_with(path, |options| options).await
+}
+
+/// As [`open`], with the lock of a connection that keeps all others out from its first use on.
+pub(super) async fn open_alone(path: &Path) -> Result<Pools, StoreError> {
+    open_with(path, |options| {
+        options.locking_mode(SqliteLockingMode::Exclusive)
+    })
+    .await
 }
 
 async fn open_with(
@@ -85,7 +96,7 @@ async fn try_to_migrate(options: &SqliteConnectOptions) -> Result<(), StoreError
 
 /// A new file is for our user only: names and addresses stand in it. SQLite gives its side files the
 /// same rights.
-fn make_private(path: &Path) -> io::Result<()> {
+pub(super) fn make_private(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     if let Some(directory) = path
         .parent()

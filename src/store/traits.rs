@@ -17,27 +17,35 @@ use crate::{
         Position, Received, Retention, Seen, Sighting, Sightings, StoreStats, Storing, Upkeep,
         User, UserKey, Versioned,
     },
+    trace::{self, SpanKind},
 };
+
+/// A part of a question's way, where that is followed.
+macro_rules! traced {
+    ($name:expr, $work:expr) => {
+        trace::within($name, SpanKind::Client, $work)
+    };
+}
 
 /// Runs one statement, or several that ask, on a connection of their own.
 macro_rules! asking {
     ($store:expr, $room:ident :: $call:ident ( $($argument:expr),* )) => {
-        Box::pin(async move {
+        Box::pin(traced!(concat!("store.", stringify!($call)), async move {
             let mut session = $store.reading().await?;
             $room::$call(&mut session, $($argument),*).await
-        })
+        }))
     };
 }
 
 /// Runs what writes, in a transaction.
 macro_rules! writing {
     ($store:expr, $room:ident :: $call:ident ( $($argument:expr),* )) => {
-        Box::pin(async move {
+        Box::pin(traced!(concat!("store.", stringify!($call)), async move {
             let mut session = $store.writing().await?;
             let answer = $room::$call(&mut session, $($argument),*).await?;
             session.commit().await?;
             Ok(answer)
-        })
+        }))
     };
 }
 
@@ -60,12 +68,12 @@ impl Mirror for SqlStore {
         effects: &'a [Effect],
         now: Timestamp,
     ) -> Storing<'a, Vec<Applied>> {
-        Box::pin(async move {
+        Box::pin(traced!("store.apply", async move {
             let applied = apply::apply(self.writing().await?, instance, effects, now).await?;
             let last = applied.iter().filter_map(|applied| applied.position).max();
             self.tell(instance, last);
             Ok(applied)
-        })
+        }))
     }
 
     fn user<'a>(
@@ -76,7 +84,10 @@ impl Mirror for SqlStore {
         match key {
             UserKey::Id(id) => {
                 let asked = UserById::new(instance, id);
-                Box::pin(self.lines.users.ask(self, asked))
+                Box::pin(traced!(
+                    "store.find_user",
+                    self.lines.users.ask(self, asked)
+                ))
             }
             UserKey::ExternalId(_) | UserKey::Email(_) => {
                 asking!(self, contents::find_user(instance, key))
@@ -253,7 +264,10 @@ impl Inbox for SqlStore {
         now: Timestamp,
     ) -> Storing<'a, bool> {
         let receive = inbox::Receive::new(instance, message, now);
-        Box::pin(self.lines.receiving.ask(self, receive))
+        Box::pin(traced!(
+            "store.receive",
+            self.lines.receiving.ask(self, receive)
+        ))
     }
 
     fn claim<'a>(

@@ -4,7 +4,15 @@ use std::io::IsTerminal;
 
 use thiserror::Error;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{EnvFilter, filter::ParseError};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{FilterExt, ParseError, filter_fn},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
+
+use super::otlp::Otlp;
 
 /// Lines that wait for a slow reader; further ones are dropped, so that a full pipe never holds up
 /// an answer.
@@ -30,20 +38,33 @@ pub enum LogsError {
     AlreadySetUp,
 }
 
-/// Sets up logs for the process. Lines still waiting are written when the guard is dropped.
-pub fn set_up(filter: &str, format: Format) -> Result<WorkerGuard, LogsError> {
-    let filter = EnvFilter::try_new(filter)?;
+/// Sets up logs for the process; where there is `otlp`, a collector gets them too. Lines still waiting
+/// are written when the guard is dropped.
+pub fn set_up(filter: &str, format: Format, otlp: Option<&Otlp>) -> Result<WorkerGuard, LogsError> {
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(MAX_WAITING_LINES)
         .lossy(true)
         .finish(std::io::stderr());
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer);
-    let set = match format {
-        Format::Text => logs.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        Format::Json => logs.json().flatten_event(true).try_init(),
+    let lines = fmt::layer().with_writer(writer);
+    let lines = match format {
+        Format::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        Format::Json => lines.json().flatten_event(true).boxed(),
     };
+    let to_collector = match otlp {
+        // What sends would else send what it says of sending.
+        Some(otlp) => {
+            let ours = filter_fn(|metadata| metadata.target().starts_with("clerk_authz"));
+            Some(
+                otlp.bridge()
+                    .with_filter(ours.and(EnvFilter::try_new(filter)?)),
+            )
+        }
+        None => None,
+    };
+    let set = tracing_subscriber::registry()
+        .with(lines.with_filter(EnvFilter::try_new(filter)?))
+        .with(to_collector)
+        .try_init();
     set.map_err(|_| LogsError::AlreadySetUp)?;
     Ok(guard)
 }

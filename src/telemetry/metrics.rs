@@ -1,13 +1,15 @@
 //! The catalogue of metrics, and their text in the OpenMetrics format.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, text},
+    encoding::{DescriptorEncoder, NoLabelSet, text},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
+
+use crate::histogram::{BOUNDS, Recorded};
 
 /// How a metric behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
+    /// Durations by class, in seconds.
+    Histogram,
 }
 
 /// A metric: its name, what it means, how it behaves, its labels.
@@ -25,7 +29,7 @@ pub struct Metric {
     pub name: &'static str,
     /// A sentence.
     pub help: &'static str,
-    /// Counter or gauge.
+    /// Counter, gauge or histogram.
     pub kind: Kind,
     /// The names of its labels, in order.
     pub labels: &'static [&'static str],
@@ -49,8 +53,14 @@ macro_rules! catalogue {
 }
 
 catalogue! {
-    BUILD_INFO = Gauge "clerk_authz_build_info" ["version"], "Always 1; the version is in the label";
+    BUILD_INFO = Gauge "clerk_authz_build_info" ["version", "revision"], "Always 1; the version and the commit that it was built of are in the labels";
     ANSWERS = Counter "clerk_authz_answers" ["rpc", "outcome"], "Questions answered, by how they ended: ACCEPTED, a reason, or INVALID_ARGUMENT";
+    DECISION_LOG_LINES = Counter "clerk_authz_decision_log_lines" ["outcome"], "Records of the decision log, by what became of them: written, dropped (too many waited), failed (the disk did not take them); absent while it is off";
+    OTLP_ITEMS = Counter "clerk_authz_otlp_items" ["signal", "outcome"], "Spans and log lines for the OpenTelemetry collector: queued, exported (it took them), failed (it did not); absent without a collector";
+    GRPC_CALLS = Counter "clerk_authz_grpc_calls" ["rpc", "code"], "gRPC calls, by status code; a stream counts when it begins";
+    GRPC_CALL_DURATION = Histogram "clerk_authz_grpc_call_duration_seconds" ["rpc"], "How long gRPC calls took until they were answered";
+    HTTP_REQUESTS = Counter "clerk_authz_http_requests" ["route", "status"], "HTTP requests, by status; 499 is one whose client went away";
+    HTTP_REQUEST_DURATION = Histogram "clerk_authz_http_request_duration_seconds" ["route"], "How long HTTP requests took until they were answered";
     CALLS_IN_FLIGHT = Gauge "clerk_authz_calls_in_flight" [], "gRPC calls that are worked on now";
     CALLS_SHED = Counter "clerk_authz_calls_shed" [], "gRPC calls that were turned away for load";
     SIGNATURES = Counter "clerk_authz_signatures" [], "Signatures that were verified, rightly or not: what the token cache did not save";
@@ -74,6 +84,7 @@ catalogue! {
     KEYS_IGNORED = Gauge "clerk_authz_keys_ignored" ["instance", "cause"], "Keys of the current document that are not used, by cause";
     KEYS_SNAPSHOT_FAILURES = Counter "clerk_authz_keys_snapshot_failures" ["instance"], "Snapshots of the key set that could not be written";
     CLERK_REQUESTS = Counter "clerk_authz_clerk_requests" ["instance", "endpoint", "outcome"], "Requests to Clerk's Backend API, by how they ended";
+    CLERK_REQUEST_DURATION = Histogram "clerk_authz_clerk_request_duration_seconds" ["instance", "endpoint"], "How long requests to Clerk's Backend API took";
     CLERK_QUESTIONS_JOINED = Counter "clerk_authz_clerk_questions_joined" ["instance"], "Questions to Clerk's Backend API that an equal one under way answered";
     CLERK_QUESTIONS_HELD_BACK = Counter "clerk_authz_clerk_questions_held_back" ["instance"], "Questions to Clerk's Backend API that were not sent: over the budget, in a pause that Clerk asked for, or while it fails or refuses the secret key";
     CLERK_BUDGET_LEFT = Gauge "clerk_authz_clerk_budget_left" ["instance"], "Requests to Clerk's Backend API that the budget allows at this moment";
@@ -99,6 +110,9 @@ catalogue! {
     REVOCATIONS = Gauge "clerk_authz_revocations" ["instance", "subject"], "What is remembered that tokens do not say: sessions that ended, users who are or were out, organizations that were deleted, memberships that changed";
     REVOCATION_LAG = Gauge "clerk_authz_revocation_lag_seconds" ["instance"], "For how long it has not been certain that this replica has heard of every revocation; below a second when all is well";
     FEED_LISTENING = Gauge "clerk_authz_feed_listening" [], "1 while changes are heard as they come, 0 while they are only looked for; absent where there is no database";
+    DATABASE_CONNECTIONS = Gauge "clerk_authz_database_connections" ["pool", "state"], "Open connections to the database, used or idle; absent where there is none";
+    DATABASE_CONNECTIONS_MAX = Gauge "clerk_authz_database_connections_max" ["pool"], "The most connections to the database that a pool may open";
+    DATABASE_WAIT = Histogram "clerk_authz_database_wait_seconds" ["for"], "How long it took to get a connection for reading, or the right to write";
     DATABASE_UP = Gauge "clerk_authz_database_up" [], "1 when the database answers, else 0; absent where there is none";
 }
 
@@ -120,20 +134,40 @@ impl Writer<'_> {
             match metric.kind {
                 Kind::Counter => MetricType::Counter,
                 Kind::Gauge => MetricType::Gauge,
+                Kind::Histogram => MetricType::Histogram,
             },
         )?;
         for (labels, value) in values {
-            let labels: Vec<(String, String)> = metric
-                .labels
-                .iter()
-                .map(ToString::to_string)
-                .zip(labels.as_ref().iter().cloned())
-                .collect();
+            let labels = labelled(metric, labels.as_ref());
             let family = encoder.encode_family(&labels)?;
             match metric.kind {
                 Kind::Counter => ConstCounter::new(value).encode(family)?,
                 Kind::Gauge => ConstGauge::new(value).encode(family)?,
+                // Those have more than a value.
+                Kind::Histogram => return Err(fmt::Error),
             }
+        }
+        Ok(())
+    }
+
+    /// As [`Self::write`], for a histogram.
+    pub fn write_durations<V: AsRef<[String]>>(
+        &mut self,
+        metric: Metric,
+        values: impl IntoIterator<Item = (V, Recorded)>,
+    ) -> fmt::Result {
+        let (name, help) = (metric.name, metric.help);
+        let mut encoder = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for (labels, recorded) in values {
+            let labels = labelled(metric, labels.as_ref());
+            // The largest number stands for no bound.
+            let bounds = BOUNDS.iter().map(Duration::as_secs_f64).chain([f64::MAX]);
+            let buckets: Vec<(f64, u64)> = bounds.zip(recorded.counts).collect();
+            let (sum, count) = (recorded.sum.as_secs_f64(), recorded.count());
+            let mut family = encoder.encode_family(&labels)?;
+            family.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
         }
         Ok(())
     }
@@ -142,6 +176,11 @@ impl Writer<'_> {
     pub fn write_one(&mut self, metric: Metric, value: f64) -> fmt::Result {
         self.write(metric, [([].as_slice(), value)])
     }
+}
+
+fn labelled(metric: Metric, values: &[String]) -> Vec<(String, String)> {
+    let names = metric.labels.iter().map(ToString::to_string);
+    names.zip(values.iter().cloned()).collect()
 }
 
 /// Writes all metrics when they are asked for.
@@ -181,6 +220,30 @@ impl Exporter {
             Ok(()) => text,
             Err(fmt::Error) => String::new(),
         }
+    }
+
+    /// The text in Prometheus' own format, in which a counter's family has the name that its values
+    /// have.
+    pub fn render_prometheus(&self) -> String {
+        let text = self.render();
+        let lines = text.lines().filter(|line| *line != "# EOF");
+        let is_counter = |name: &str| {
+            let mut counters = CATALOGUE.iter().filter(|m| m.kind == Kind::Counter);
+            counters.any(|metric| metric.name == name)
+        };
+        let renamed = lines.map(|line| {
+            let about = line
+                .strip_prefix("# HELP ")
+                .or(line.strip_prefix("# TYPE "));
+            let name = about.and_then(|about| about.split(' ').next());
+            match name {
+                Some(name) if is_counter(name) => {
+                    line.replacen(name, &format!("{name}_total"), 1) + "\n"
+                }
+                _ => format!("{line}\n"),
+            }
+        });
+        renamed.collect()
     }
 }
 

@@ -25,6 +25,7 @@ routes:
   - {name: self, path: /self, access: {signed_in: true, impersonation: deny}}
   - {name: nobody, path: /nobody, access: denied}
   - {name: admin, path: /admin, access: {role: admin}}
+  - {name: fresh, path: /fresh, access: {role: admin}, consistency: {max_staleness: 10s}}
   - {name: transfer, path: /transfer, access: {reverification: strict}}
   - {name: page, path: /page/**, access: signed_in, browser: sign_in}
   - {name: invoices, path: "/orgs/{org}/invoices", organization: "{org}", access: {role: admin}}
@@ -366,6 +367,29 @@ async fn narrowing_takes_away_and_never_gives() {
     }
     let said = gate.said(get("/transfer").by(&stepped_up)).await;
     assert_eq!(said, "403 step-up REVERIFICATION_REQUIRED");
+
+    gate.stop().await;
+}
+
+/// The policy file is refused where a route asks for fresh facts and for what only the token knows; what
+/// the proxy adds cannot make such a route either.
+#[tokio::test]
+async fn narrowing_by_what_is_as_old_as_the_token_denies_where_facts_must_be_fresh() {
+    let gate = Gate::start().await;
+    let entitled = TokenSpec::session("user_alice").in_organization("acme");
+    let token = gate.mint(entitled.with_claim("fea", "o:invoices,o:export".into()));
+
+    for (target, narrowing, expected) in [
+        ("/admin", ("feature", "org:export"), "200 ALLOWED"),
+        ("/fresh", ("feature", "org:export"), "403 ROUTE_DENIED"),
+        ("/fresh", ("plan", "org:free"), "403 ROUTE_DENIED"),
+        ("/fresh", ("role", "admin"), "200 ALLOWED"),
+    ] {
+        let asked = get(target).by(&token).narrowed(&[narrowing]);
+        assert_eq!(gate.said(asked).await, expected, "{target} {narrowing:?}");
+    }
+    let nobody = get("/fresh").narrowed(&[("feature", "org:export")]);
+    assert_eq!(gate.said(nobody).await, "401 TOKEN_MISSING");
 
     gate.stop().await;
 }

@@ -74,3 +74,30 @@ async fn a_check_that_is_offline_opens_no_connection() {
     assert_ne!(connections.load(Ordering::SeqCst), 0, "{online:?}");
     clerk.stop().await;
 }
+
+#[tokio::test]
+async fn the_version_says_from_what_it_was_built_and_when_is_not_in_it() {
+    let said = async |flag| {
+        let mut run = tokio::process::Command::new(env!("CARGO_BIN_EXE_clerk-authz"));
+        let output = run.arg(flag).output().await.expect("it runs");
+        String::from_utf8(output.stdout).expect("text")
+    };
+
+    let short = format!("clerk-authz {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(said("-V").await, short);
+
+    let long = said("--version").await;
+    let lines: Vec<_> = long.strip_prefix(&short).expect(&long).lines().collect();
+    let names: Vec<_> = lines
+        .iter()
+        .map(|line| line.split_once(": ").expect("a name and a value"))
+        .collect();
+    let [revision, compiler, target, emulator] = names[..] else {
+        panic!("{long}");
+    };
+    // Of a release only, or where GIT_REVISION is set.
+    assert_eq!(revision.0, "revision");
+    assert!(compiler.0 == "compiler" && compiler.1.starts_with("rustc 1."));
+    assert!(target.0 == "target" && target.1.contains(std::env::consts::ARCH));
+    assert_eq!(emulator, ("emulator", "yes"), "tests are with it");
+}

@@ -4,6 +4,7 @@ mod bytes;
 mod check;
 mod corpus;
 mod grpc;
+mod meshes;
 mod proxy;
 
 use clerk_authz::{
@@ -12,6 +13,7 @@ use clerk_authz::{
     server,
 };
 
+pub use self::check::{asking, check, check_at, http};
 use self::proxy::{Answer, Envoy, SetUp, request};
 use crate::support::{Fixture, grpc_port, offline_clerk, settings_for, upstream::Upstream};
 
@@ -25,8 +27,6 @@ routes:
   - {name: admin, path: /admin/**, access: {role: admin}}
   - {name: transfer, path: /transfer, access: {reverification: strict}}
   - {name: page, path: /page/**, access: signed_in, browser: sign_in}
-  - {name: health, path: /grpc.health.v1.Health/**, access: signed_in}
-  - {name: grpc-admin, path: /grpc.health.v1.Health/Watch, access: {role: admin}}
 "#;
 
 /// The service with a policy, whose file must live as long.
@@ -51,6 +51,15 @@ async fn service_set(
     let settings = [&[("CLERK_AUTHZ_POLICY", path)], more].concat();
     let settings = settings_for(&clerk, &settings);
     (Fixture::start_on(clerk, &settings).await, file)
+}
+
+/// A token from after the memberships of the offline Clerk, which were made this very second.
+fn bearer(fixture: &Fixture, spec: TokenSpec) -> String {
+    let spec = TokenSpec {
+        issued_in_seconds: 2,
+        ..spec
+    };
+    format!("Bearer {}", fixture.mint(&spec))
 }
 
 /// A client's way through Envoy to the upstream.
@@ -78,17 +87,10 @@ impl Gate {
         }
     }
 
-    fn bearer(&self, spec: TokenSpec) -> String {
-        let spec = TokenSpec {
-            issued_in_seconds: 2,
-            ..spec
-        };
-        format!("Bearer {}", self.fixture.mint(&spec))
-    }
-
     /// Of an admin of an organization.
     fn alice(&self) -> String {
-        self.bearer(TokenSpec::session("user_alice").in_organization("acme"))
+        let spec = TokenSpec::session("user_alice").in_organization("acme");
+        bearer(&self.fixture, spec)
     }
 
     async fn stop(self) {
@@ -200,7 +202,10 @@ async fn each_denial_says_why_and_never_reaches_the_upstream() {
         ..TokenSpec::session("user_alice")
     };
     let expired = format!("Bearer {}", gate.fixture.mint(&expired));
-    let bob = gate.bearer(TokenSpec::session("user_bob").in_organization("acme"));
+    let bob = bearer(
+        &gate.fixture,
+        TokenSpec::session("user_bob").in_organization("acme"),
+    );
 
     let answer = gate.envoy.ask("/me", &[("authorization", &expired)]).await;
     assert_denied(&answer, 401, "TOKEN_EXPIRED");
@@ -220,7 +225,7 @@ async fn each_denial_says_why_and_never_reaches_the_upstream() {
     assert_denied(&answer, 401, "TOKEN_EXPIRED");
 
     let old = TokenSpec::session("user_alice").with_claim("fva", serde_json::json!([99, 99]));
-    let old = gate.bearer(old);
+    let old = bearer(&gate.fixture, old);
     let answer = gate
         .envoy
         .ask("/transfer", &[("authorization", &old)])
@@ -254,6 +259,42 @@ async fn each_denial_says_why_and_never_reaches_the_upstream() {
     let metrics = gate.fixture.metrics().await;
     let counted = r#"clerk_authz_answers_total{rpc="Check",outcome="ROLE_MISMATCH"} 1.0"#;
     assert!(metrics.contains(counted), "not counted");
+    gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_route_of_envoys_asks_for_more_than_the_policy() {
+    let gate = Gate::start(SetUp::Narrowed).await;
+    let bob = bearer(
+        &gate.fixture,
+        TokenSpec::session("user_bob").in_organization("acme"),
+    );
+
+    let member = [("authorization", &*bob)];
+    let answer = gate.envoy.ask("/me/reports/1", &member).await;
+    assert_denied(&answer, 403, "ROLE_MISMATCH");
+    assert_eq!(gate.upstream.served(), 0);
+    assert_eq!(gate.envoy.ask("/me", &member).await.status, 200);
+    let alice = gate.alice();
+    let admin = [("authorization", &*alice)];
+    assert_eq!(gate.envoy.ask("/me/reports/1", &admin).await.status, 200);
+    gate.stop().await;
+}
+
+/// Neither read nor sent to the authorizer, whatever its length.
+#[tokio::test]
+async fn a_body_goes_to_the_upstream_alone() {
+    let gate = Gate::start(SetUp::Shipped).await;
+    let alice = gate.alice();
+    for (target, length, expected) in [("/me", 64 << 10, 200), ("/nowhere", 10, 403)] {
+        let mut request = format!(
+            "POST {target} HTTP/1.1\r\nhost: app.example\r\nconnection: close\r\n\
+             authorization: {alice}\r\ncontent-length: {length}\r\n\r\n"
+        );
+        request.push_str(&"x".repeat(length));
+        let answer = gate.envoy.raw(request.as_bytes()).await;
+        assert_eq!(answer.status, expected, "{target}: {answer:?}");
+    }
     gate.stop().await;
 }
 
@@ -412,29 +453,4 @@ async fn a_sidecar_is_asked_over_its_socket() {
     let answer = envoy.ask("/me", &[("authorization", &bearer)]).await;
     assert_eq!(answer.status, 503, "{answer:?}");
     assert_eq!(upstream.served(), 1);
-}
-
-/// What cannot be run here can be read, and none of it lets anybody in while the service is away.
-#[test]
-fn the_files_for_meshes_are_yaml_and_fail_closed() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
-    let mut fail_closed = 0;
-    for file in [
-        "istio/mesh-config.yaml",
-        "istio/authorization-policy.yaml",
-        "envoy-gateway/security-policy.yaml",
-    ] {
-        let text = std::fs::read_to_string(root.join(file)).expect(file);
-        for document in text.split("\n---\n") {
-            let read: serde_json::Value =
-                serde_saphyr::from_str(document).unwrap_or_else(|error| panic!("{file}: {error}"));
-            assert!(
-                read["kind"].is_string() && read["apiVersion"].is_string(),
-                "{file}"
-            );
-            assert!(!read.to_string().contains("\"failOpen\":true"), "{file}");
-            fail_closed += usize::from(read.to_string().contains("\"failOpen\":false"));
-        }
-    }
-    assert_eq!(fail_closed, 2);
 }

@@ -1,7 +1,9 @@
-//! `/forward-auth`: who is heard, what is told, and what nginx makes of it.
+//! `/forward-auth`: who is heard, what is told, and what nginx and Caddy make of it.
 
+mod caddy;
 mod door;
 mod nginx;
+mod scene;
 
 use std::net::SocketAddr;
 

@@ -10,7 +10,7 @@ use std::{
 
 use clerk_authz::{
     authz::{
-        Checker, Consistency, Decision, MembershipSettings, OrgAnswer, OrgQuestion,
+        AskMirror, Checker, Consistency, Decision, MembershipSettings, OrgAnswer, OrgQuestion,
         OrganizationRef, Source, Subject,
     },
     decision::{Impersonation, Requirement},
@@ -66,7 +66,7 @@ impl Scene {
         let compared_at = Arc::new(AtomicI64::new(0));
         let known = Arc::clone(&compared_at);
         let checker = Checker::new(verifier, settings, clock.as_clock()).with_mirror(
-            Arc::new(store) as Arc<dyn Mirror>,
+            asking(store),
             Arc::new(move |_| {
                 Some(at(known.load(Ordering::Relaxed))).filter(|known| *known > at(0))
             }),
@@ -118,6 +118,15 @@ impl Scene {
     async fn at_hand(&self) -> Decision {
         self.ask(Consistency::MinimizeLatency).await.expect("told")
     }
+}
+
+/// Asks a store.
+fn asking(store: SqlStore) -> AskMirror {
+    let store = Arc::new(store);
+    Arc::new(move |instance, organization, user| {
+        let store = Arc::clone(&store);
+        Box::pin(async move { store.membership(instance, organization, user).await })
+    })
 }
 
 fn at(millis: i64) -> Timestamp {

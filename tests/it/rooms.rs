@@ -13,6 +13,12 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["aws_lc_rs", "base64", "humantime", "thiserror", "url"],
     ),
     ("backoff", &[], &["fastrand"]),
+    ("histogram", &[], &[]),
+    (
+        "trace",
+        &[],
+        &["fastrand", "opentelemetry", "pin_project_lite"],
+    ),
     ("reason", &[], &[]),
     ("explain", &[], &[]),
     (
@@ -27,7 +33,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "mirror",
-        &["identity", "webhook"],
+        &["histogram", "identity", "webhook"],
         &["aws_lc_rs", "thiserror"],
     ),
     (
@@ -100,6 +106,8 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "moka",
             "papaya",
             "thiserror",
+            // Its timeouts.
+            "tokio",
             "tracing",
             "url",
         ],
@@ -125,7 +133,15 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     // Doors and neighbours: each knows one foreign format.
     (
         "clerk",
-        &["backoff", "identity", "keys", "mirror", "webhook"],
+        &[
+            "backoff",
+            "histogram",
+            "identity",
+            "keys",
+            "mirror",
+            "trace",
+            "webhook",
+        ],
         &[
             "futures_util",
             "httpdate",
@@ -143,9 +159,16 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "store",
-        &["identity", "keys", "mirror"],
+        &["histogram", "identity", "keys", "mirror", "trace"],
         // Modules of its own have the names of the engines.
-        &["serde", "serde_json", "sqlx", "tokio"],
+        &[
+            "aws_lc_rs",
+            "serde",
+            "serde_json",
+            "sqlx",
+            "thiserror",
+            "tokio",
+        ],
     ),
     (
         "door",
@@ -154,12 +177,14 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "credential",
             "decision",
             "explain",
+            "histogram",
             "identity",
             "keys",
             "mirror",
             "policy",
             "reason",
             "sync",
+            "trace",
             "webhook",
         ],
         &[
@@ -207,10 +232,17 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "telemetry",
-        &[],
+        &["histogram", "trace"],
         &[
+            "opentelemetry",
+            "opentelemetry_appender_tracing",
+            "opentelemetry_otlp",
+            "opentelemetry_sdk",
             "prometheus_client",
             "thiserror",
+            // A module of the exporter's has this name.
+            "tonic_types",
+            "tracing",
             "tracing_appender",
             "tracing_subscriber",
         ],

@@ -27,6 +27,10 @@ use crate::support::{
     settings_for,
     webhook::{SECRET, user_updated},
 };
+use crate::{
+    forward_auth::{Original, status},
+    policy::PolicyFile,
+};
 
 /// Senders at once.
 const SENDERS: usize = 4;
@@ -72,12 +76,16 @@ impl Traffic {
         }
     }
 
-    /// Verifies tokens, each of which must pass.
+    /// Verifies tokens, each of which must pass, and is let through behind a proxy.
     async fn verify(&self, fixture: &Fixture) {
+        let addr = fixture.service.http_addr();
         while !self.stop.load(Relaxed) {
             let token = fixture.mint(&TokenSpec::session("user_alice"));
             let verified = fixture.verify(&token).await;
             assert!(verified.is_ok(), "{verified:?}");
+            let authorization = format!("Bearer {token}");
+            let with = [("authorization", &*authorization)];
+            assert_eq!(status(addr, &Original::get("/a"), &with).await, 200);
             self.verified.fetch_add(1, Relaxed);
         }
     }
@@ -97,9 +105,12 @@ async fn postgresql_may_go_away_and_come_back_under_traffic() {
     let mut server = started.await.expect("a server");
     let url = server.fresh_database().await;
     let clerk = offline_clerk().await;
+    let policy = PolicyFile::routes("  - {path: /a, access: signed_in}\n");
     let variables = [
         ("CLERK_WEBHOOK_SIGNING_SECRET", SECRET),
         ("CLERK_AUTHZ_DATABASE_URL", &*url),
+        ("CLERK_AUTHZ_POLICY", policy.text()),
+        ("CLERK_AUTHZ_FORWARD_AUTH_FROM", "127.0.0.1"),
     ];
     let settings = settings_for(&clerk, &variables);
     let fixture = Arc::new(Fixture::start_on(clerk, &settings).await);

@@ -2,9 +2,10 @@
 
 use std::{future::Future, sync::Arc};
 
+use tracing::warn;
 use url::Url;
 
-use super::{Identity, Outcome, ProxiedRequest};
+use super::{Identity, Outcome, ProxiedRequest, Refused};
 use crate::{
     authz::{
         CannotTell, Checker, Consistency, Decision, OrgAnswer, OrgQuestion, OrganizationRef,
@@ -25,6 +26,7 @@ use crate::{
 pub(super) struct Denial {
     pub(super) reason: Reason,
     pub(super) outcome: Outcome,
+    pub(super) refused: Option<Box<Refused>>,
 }
 
 impl Denial {
@@ -32,6 +34,7 @@ impl Denial {
         Self {
             reason,
             outcome: Outcome::Forbidden { step_up: None },
+            refused: None,
         }
     }
 
@@ -41,6 +44,18 @@ impl Denial {
             outcome: Outcome::Unavailable {
                 retry_after: cannot_tell.retry_after(),
             },
+            refused: None,
+        }
+    }
+
+    /// Of a request by whom this session is.
+    fn of(self, verified: Arc<Verified>, organization: Option<OrganizationRef>) -> Self {
+        Self {
+            refused: Some(Box::new(Refused {
+                verified,
+                organization,
+            })),
+            ..self
         }
     }
 }
@@ -189,7 +204,8 @@ impl<S: Senders> Asked<'_, S> {
             Ok(Verdict::Accepted(verified))
                 if denies_impersonation && verified.session.actor.is_some() =>
             {
-                Err(Denial::forbidden(Reason::ImpersonationNotAllowed))
+                let denial = Denial::forbidden(Reason::ImpersonationNotAllowed);
+                Err(denial.of(verified, None))
             }
             Ok(Verdict::Accepted(verified)) => {
                 Ok((Reason::Allowed, Some(self.identity(verified, None))))
@@ -210,9 +226,13 @@ impl<S: Senders> Asked<'_, S> {
             Ok(Verdict::Denied(reason)) => return Err(unauthenticated(reason)),
             Err(cannot_tell) => return Err(Denial::unavailable(cannot_tell)),
         };
+        let organization = match self.organization() {
+            Ok(organization) => organization,
+            Err(denial) => return Err(denial.of(verified, None)),
+        };
         let question = OrgQuestion {
             subject: Subject::Session(Arc::clone(&verified)),
-            organization: self.organization()?,
+            organization: organization.clone(),
             requirement: requirement.clone(),
             consistency: match self.route.freshness {
                 RouteFreshness::MinimizeLatency => Consistency::MinimizeLatency,
@@ -222,6 +242,16 @@ impl<S: Senders> Asked<'_, S> {
             patience: self.request.patience,
             lookups: None,
         };
+        // The policy file is refused for it; the proxy's own configuration nobody has checked before.
+        if let Some(fault) = question.faults().first() {
+            warn!(
+                route = &*self.route.name,
+                "{} of this route {fault}: everybody is denied there; mend context_extensions in the \
+                 proxy's configuration",
+                fault.field(),
+            );
+            return Err(Denial::forbidden(Reason::RouteDenied));
+        }
         let answer = self
             .checker
             .check_org_permission(&question, self.now, steps);
@@ -234,16 +264,18 @@ impl<S: Senders> Asked<'_, S> {
                 let step_up = requirement
                     .reverification
                     .filter(|_| decision.reason == Reason::ReverificationRequired);
-                Err(Denial {
-                    reason: decision.reason,
+                let denial = Denial {
                     outcome: Outcome::Forbidden { step_up },
-                })
+                    ..Denial::forbidden(decision.reason)
+                };
+                Err(denial.of(verified, organization))
             }
             Ok(OrgAnswer::TokenDenied(reason)) => Err(unauthenticated(reason)),
             Ok(OrgAnswer::OrganizationNotFound) => {
-                Err(Denial::forbidden(Reason::OrganizationNotFound))
+                let denial = Denial::forbidden(Reason::OrganizationNotFound);
+                Err(denial.of(verified, organization))
             }
-            Err(cannot_tell) => Err(Denial::unavailable(cannot_tell)),
+            Err(cannot_tell) => Err(Denial::unavailable(cannot_tell).of(verified, organization)),
         }
     }
 
@@ -288,6 +320,7 @@ fn unauthenticated(reason: Reason) -> Denial {
     Denial {
         reason,
         outcome: Outcome::Unauthenticated { sign_in: None },
+        refused: None,
     }
 }
 

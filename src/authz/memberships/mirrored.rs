@@ -3,23 +3,30 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::timeout;
 use tracing::debug;
 
 use super::LookUp;
 use crate::{
     authz::asking::Freshness,
     identity::{InstanceName, OrganizationId, Timestamp, UserId},
-    mirror::{KnownMembership, Membership, Mirror},
+    mirror::{KnownMembership, Membership, Storing},
 };
 
 /// When an instance's whole mirror was last held against Clerk and found, or made, the same: all that
 /// had happened before is in it. `None` where that is not known.
 pub type ComparedAt = Arc<dyn Fn(&InstanceName) -> Option<Timestamp> + Send + Sync>;
 
+/// Asks the mirror what is known of one user in one organization, for a short time: Clerk can be asked
+/// too.
+pub type AskMirror = Arc<
+    dyn for<'a> Fn(&'a InstanceName, &'a OrganizationId, &'a UserId) -> Storing<'a, KnownMembership>
+        + Send
+        + Sync,
+>;
+
 /// A mirror, and how far it is believed.
 pub(super) struct Mirrored {
-    pub(super) mirror: Arc<dyn Mirror>,
+    pub(super) ask: AskMirror,
     pub(super) compared_at: ComparedAt,
     /// How long after a membership was last known for certain.
     pub(super) max_age: Duration,
@@ -33,8 +40,8 @@ pub(super) struct Mirroring {
 }
 
 impl Mirrored {
-    /// The membership, where the mirror has it and it is as fresh as asked. A mirror that fails, or
-    /// does not answer within half of the patience, leaves the question to Clerk.
+    /// The membership, where the mirror has it and it is as fresh as asked. A mirror that fails leaves
+    /// the question to Clerk.
     pub(super) async fn membership(
         &self,
         instance: &InstanceName,
@@ -50,16 +57,11 @@ impl Mirrored {
         if max_age.is_zero() || look_up.patience.is_zero() {
             return None;
         }
-        let asked = self.mirror.membership(instance, organization, user);
-        let seen = match timeout(look_up.patience / 2, asked).await {
-            Ok(Ok(KnownMembership::Member(seen))) => *seen,
-            Ok(Ok(_)) => return None,
-            Ok(Err(error)) => {
+        let seen = match (self.ask)(instance, organization, user).await {
+            Ok(KnownMembership::Member(seen)) => *seen,
+            Ok(_) => return None,
+            Err(error) => {
                 debug!(%instance, %error, "the mirror does not say; Clerk is asked");
-                return None;
-            }
-            Err(_) => {
-                debug!(%instance, "the mirror does not answer in time; Clerk is asked");
                 return None;
             }
         };

@@ -6,6 +6,7 @@ fn authorization(reason: Reason, outcome: Outcome) -> Authorization {
         route: Some("invoices".into()),
         policy_version: "0123456789ab".into(),
         outcome,
+        refused: None,
     }
 }
 

@@ -8,6 +8,7 @@ mod response;
 
 use std::{
     convert::Infallible,
+    fmt::Debug,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -31,11 +32,12 @@ use super::{
     stats::{CallOutcome, CallStats, Rpc},
 };
 use crate::{
-    authz::{Gatekeeper, ProxiedRequest},
-    door::decision_log,
+    authz::{Gatekeeper, Headers, ProxiedRequest},
+    door::decision_log::{self, DecisionLog},
     explain::Steps,
     keys::Clock,
     policy::Access,
+    trace::{self, Followed, SpanKind},
 };
 
 /// Answers `Check`.
@@ -44,15 +46,22 @@ pub struct ExtAuthzDoor {
     gatekeeper: Arc<Gatekeeper>,
     clock: Clock,
     calls: Arc<CallStats>,
+    decisions: DecisionLog,
 }
 
 impl ExtAuthzDoor {
-    /// Asks `gatekeeper` by `clock`, and counts in `calls`.
-    pub fn new(gatekeeper: Arc<Gatekeeper>, clock: Clock, calls: Arc<CallStats>) -> Self {
+    /// Asks `gatekeeper` by `clock`, counts in `calls`, records in `decisions`.
+    pub fn new(
+        gatekeeper: Arc<Gatekeeper>,
+        clock: Clock,
+        calls: Arc<CallStats>,
+        decisions: DecisionLog,
+    ) -> Self {
         Self {
             gatekeeper,
             clock,
             calls,
+            decisions,
         }
     }
 
@@ -60,6 +69,7 @@ impl ExtAuthzDoor {
         self,
         request: Request<CheckRequest>,
     ) -> Result<Response<CheckResponse>, Status> {
+        let began = self.decisions.begin();
         let id = request_id::of(&request);
         let patience = limits::patience(request.metadata().as_ref());
         let request = request.into_inner();
@@ -88,14 +98,21 @@ impl ExtAuthzDoor {
             patience,
         };
         let now = (self.clock)();
-        let authorization = self
-            .gatekeeper
-            .authorize(&proxied, now, &mut Steps::off())
-            .await;
+        let mut steps = Steps::off();
+        let deciding = self.gatekeeper.authorize(&proxied, now, &mut steps);
+        let authorization = trace::within("authorize", SpanKind::Internal, deciding).await;
         let decision_id = request_id::new_decision_id();
         self.calls
             .count(Rpc::Check, CallOutcome::Decided(authorization.reason));
-        decision_log::log(Rpc::Check.name(), &id, &authorization, &decision_id);
+        let logged_id: &dyn Debug = &id;
+        decision_log::log(
+            &self.decisions,
+            began,
+            Rpc::Check,
+            (logged_id, id.known()),
+            &authorization,
+            &decision_id,
+        );
         let response = response::response(&authorization, &decision_id, http);
         identified(id, Ok(response))
     }
@@ -132,11 +149,27 @@ impl Service<http::Request<Body>> for ExtAuthzDoor {
 /// The one method.
 struct Check(ExtAuthzDoor);
 
+impl Check {
+    /// Where Envoy's own call says nothing of a trace, the request that it asks about may.
+    fn followed(&self, request: &Request<CheckRequest>) -> Option<Followed> {
+        if trace::is_followed() || request.metadata().contains_key("traceparent") {
+            return None;
+        }
+        let http = request.get_ref().http();
+        let name = || "envoy.service.auth.v3.Authorization/Check".into();
+        trace::begin(name, |name| match http?.values(name)[..] {
+            [one] => Some(one),
+            _ => None,
+        })
+    }
+}
+
 impl UnaryService<CheckRequest> for Check {
     type Response = CheckResponse;
     type Future = Pin<Box<dyn Future<Output = Result<Response<CheckResponse>, Status>> + Send>>;
 
     fn call(&mut self, request: Request<CheckRequest>) -> Self::Future {
-        Box::pin(self.0.clone().check(request))
+        let followed = self.followed(&request);
+        Box::pin(trace::inside(followed, self.0.clone().check(request)))
     }
 }

@@ -1,4 +1,5 @@
-//! Limits on calls: how many at once, and how long one may take.
+//! Limits on calls: how many at once, and how long one may take. It is where each call passes, and so
+//! where it is counted.
 
 use std::{
     future::Future,
@@ -14,6 +15,10 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::{stats::CallStats, status};
+use crate::{
+    door::GrpcMethod,
+    trace::{self, Followed},
+};
 
 /// The longest time that a call may take, whatever the client allows.
 const MAX_CALL_TIME: Duration = Duration::from_secs(10);
@@ -22,13 +27,9 @@ const MAX_CALL_TIME: Duration = Duration::from_secs(10);
 /// ours: ours ends so much earlier.
 const TONIC_MARGIN: Duration = Duration::from_millis(10);
 
-/// Calls that are always taken up, and that no other waits for: a service that is busy is not to be
-/// restarted or taken out for it.
-const HEALTH: &str = "/grpc.health.v1.Health/";
-
 /// Turns calls away with `RESOURCE_EXHAUSTED` when more than `max_calls` are worked on, health
-/// checks aside, and ends one at the client's deadline or after [`MAX_CALL_TIME`] with
-/// `DEADLINE_EXCEEDED`.
+/// checks aside (a service that is busy is not to be restarted or taken out for it), and ends one at the
+/// client's deadline or after [`MAX_CALL_TIME`] with `DEADLINE_EXCEEDED`.
 #[derive(Clone)]
 pub(super) struct LimitLayer {
     max_calls: u64,
@@ -74,13 +75,12 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Call<S::Future> {
-        let is_health = request.uri().path().starts_with(HEALTH);
-        let in_flight = (!is_health).then(|| InFlight::start(&self.limits.stats));
-        if let Some(in_flight) = &in_flight
-            && in_flight.count > self.limits.max_calls
-        {
+        let method = GrpcMethod::of(request.uri().path());
+        let (counted, in_flight) = Counted::start(&self.limits.stats, method);
+        let counted = counted.followed(&request);
+        if in_flight > self.limits.max_calls {
             self.limits.stats.count_shed();
-            return Call::Shed;
+            return Call::Shed { counted };
         }
         let allowed = match deadline(request.headers()) {
             Some(deadline) if deadline <= MAX_CALL_TIME => {
@@ -88,34 +88,115 @@ where
             }
             Some(_) | None => MAX_CALL_TIME,
         };
-        let ends_at = Instant::now() + allowed;
+        let ends_at = counted.began + allowed;
         Call::Worked {
             call: self.inner.call(request),
             ends_at,
             sleep: None,
-            _in_flight: in_flight,
+            counted,
         }
     }
 }
 
-/// Counts a call as long as it lives.
-pub(super) struct InFlight {
+/// Counts a call: as one that is worked on as long as it lives, and then by how it ended.
+pub(super) struct Counted {
     stats: Arc<CallStats>,
-    count: u64,
+    method: GrpcMethod,
+    began: Instant,
+    ended: bool,
+    followed: Option<Followed>,
 }
 
-impl InFlight {
-    fn start(stats: &Arc<CallStats>) -> Self {
-        Self {
-            count: stats.started(),
+impl Counted {
+    /// And how many are worked on with it; a health check is none of them.
+    fn start(stats: &Arc<CallStats>, method: GrpcMethod) -> (Self, u64) {
+        let in_flight = match method {
+            GrpcMethod::Health => 0,
+            _ => stats.started(),
+        };
+        let counted = Self {
             stats: Arc::clone(stats),
+            method,
+            began: Instant::now(),
+            ended: false,
+            followed: None,
+        };
+        (counted, in_flight)
+    }
+
+    /// Follows it, where its caller or chance wants that.
+    fn followed<B>(mut self, request: &http::Request<B>) -> Self {
+        let header = |name: &str| request.headers().get(name)?.to_str().ok();
+        let wanted = match self.method {
+            GrpcMethod::Health | GrpcMethod::Other => false,
+            // Its caller may stand in the message.
+            GrpcMethod::Check => request.headers().contains_key("traceparent"),
+            _ => true,
+        };
+        if wanted {
+            // The path is one of ours.
+            let name = || {
+                request
+                    .uri()
+                    .path()
+                    .trim_start_matches('/')
+                    .to_owned()
+                    .into()
+            };
+            self.followed = trace::begin(name, header);
+        }
+        self
+    }
+
+    /// What is done meanwhile belongs to it.
+    fn polls<T>(&self, poll: impl FnOnce() -> T) -> T {
+        let _entered = self.followed.as_ref().map(Followed::enter);
+        poll()
+    }
+
+    /// An answer that goes well says so behind its body, any other in its head.
+    fn answered<B>(&mut self, answer: &http::Response<B>) {
+        let told = answer.headers().get("grpc-status");
+        let code = match told {
+            Some(code) => Code::from_bytes(code.as_bytes()),
+            None if answer.status() == http::StatusCode::OK => Code::Ok,
+            None => Code::Unknown,
+        };
+        self.end(code);
+    }
+
+    fn end(&mut self, code: Code) {
+        self.ended = true;
+        let took = self.began.elapsed();
+        self.stats.traffic().called(self.method, code, took);
+        if let Some(followed) = self.followed.take() {
+            followed.note("rpc.system", "grpc");
+            followed.note("rpc.grpc.status_code", code as i64);
+            // By the specification these are faults of the server.
+            if matches!(
+                code,
+                Code::Unknown
+                    | Code::DeadlineExceeded
+                    | Code::Unimplemented
+                    | Code::Internal
+                    | Code::Unavailable
+                    | Code::DataLoss
+            ) {
+                followed.failed();
+            }
         }
     }
 }
 
-impl Drop for InFlight {
+/// Dropped before its end, it was given up by the client.
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.stats.ended();
+        if !self.ended {
+            self.end(Code::Cancelled);
+        }
+        if self.method != GrpcMethod::Health {
+            self.stats.ended();
+        }
     }
 }
 
@@ -151,13 +232,13 @@ pin_project! {
     /// A call under its limits. The timer is made only for a call that has to wait.
     #[project = CallProjection]
     pub(super) enum Call<F> {
-        Shed,
+        Shed { counted: Counted },
         Worked {
             #[pin]
             call: F,
             ends_at: Instant,
             sleep: Option<Pin<Box<Sleep>>>,
-            _in_flight: Option<InFlight>,
+            counted: Counted,
         },
     }
 }
@@ -169,33 +250,48 @@ where
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            CallProjection::Shed => Poll::Ready(Ok(status::overloaded().into_http())),
+        let (counted, answer) = match self.project() {
+            CallProjection::Shed { counted } => (counted, Ok(status::overloaded().into_http())),
             CallProjection::Worked {
                 call,
                 ends_at,
                 sleep: timer,
-                ..
-            } => {
-                if let Poll::Ready(answer) = call.poll(cx) {
-                    return Poll::Ready(answer);
+                counted,
+            } => match counted.polls(|| call.poll(cx)) {
+                Poll::Ready(answer) => (counted, answer),
+                Poll::Pending => {
+                    let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(*ends_at)));
+                    ready!(timer.as_mut().poll(cx));
+                    let status = Status::new(Code::DeadlineExceeded, "the call took too long");
+                    (counted, Ok(status.into_http()))
                 }
-                ready!(
-                    timer
-                        .get_or_insert_with(|| Box::pin(sleep_until(*ends_at)))
-                        .as_mut()
-                        .poll(cx)
-                );
-                let status = Status::new(Code::DeadlineExceeded, "the call took too long");
-                Poll::Ready(Ok(status.into_http()))
-            }
+            },
+        };
+        if let Ok(answer) = &answer {
+            counted.answered(answer);
         }
+        Poll::Ready(answer)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_that_the_client_gave_up_is_cancelled() {
+        let stats = Arc::new(CallStats::default());
+        let (counted, in_flight) = Counted::start(&stats, GrpcMethod::GetUser);
+        let (of_health, _) = Counted::start(&stats, GrpcMethod::Health);
+        assert_eq!((in_flight, stats.in_flight()), (1, 1));
+
+        drop((counted, of_health));
+
+        let calls = |method| stats.traffic().calls(method, Code::Cancelled as usize);
+        assert_eq!(calls(GrpcMethod::GetUser), 1);
+        assert_eq!(calls(GrpcMethod::Health), 1);
+        assert_eq!(stats.in_flight(), 0);
+    }
 
     #[test]
     fn deadlines_are_read_in_every_unit_and_nothing_else() {

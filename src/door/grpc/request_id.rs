@@ -29,6 +29,11 @@ impl RequestId {
             Text::try_from(&digits[..]).unwrap_or_else(|_| Text::from_static("0"))
         })
     }
+
+    /// One that was given or logged.
+    pub(super) fn known(&self) -> Option<&str> {
+        self.0.get()?.to_str().ok()
+    }
 }
 
 /// As it stands in the log.
@@ -42,14 +47,14 @@ impl fmt::Debug for RequestId {
 pub(super) fn of<T>(request: &Request<T>) -> RequestId {
     let given = request.metadata().get(REQUEST_ID);
     RequestId(match given {
-        Some(given)
-            if (1..=MAX_REQUEST_ID_BYTES).contains(&given.len())
-                && given.as_bytes().iter().all(u8::is_ascii_graphic) =>
-        {
-            given.clone().into()
-        }
+        Some(given) if is_good(given.as_bytes()) => given.clone().into(),
         _ => OnceLock::new(),
     })
+}
+
+/// Whether a request id is believed.
+pub(in crate::door) fn is_good(id: &[u8]) -> bool {
+    (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
 }
 
 /// A new name for a decision: 16 hexadecimal digits.

@@ -1,6 +1,7 @@
 //! `clerkauthz.v1.AuthzService`.
 
 mod explain;
+mod recording;
 mod users;
 mod watch;
 
@@ -8,8 +9,9 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesOrdered};
 use tonic::{Request, Response, Status};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
+use self::recording::{Asked, log_decision};
 use super::{
     MAX_REQUEST_BYTES,
     convert::{self, Circumstances},
@@ -23,12 +25,14 @@ use super::{
     status::{self, Violation},
 };
 use crate::{
-    authz::{CannotTell, Checker, Decision, Instances, Lookups, OrgAnswer, Verdict, Verifier},
+    authz::{CannotTell, Checker, Instances, Lookups, OrgAnswer, Verdict, Verifier},
+    door::decision_log::{DecisionLog, Ruling},
     explain::Steps,
     identity::Timestamp,
     keys::Clock,
     reason::Reason,
     sync::{UserSync, Watches},
+    trace::{self, SpanKind},
 };
 
 /// The most requests in a batch.
@@ -46,15 +50,18 @@ pub struct AuthzDoor {
     watches: Option<Arc<Watches>>,
     clock: Clock,
     calls: Arc<CallStats>,
+    decisions: DecisionLog,
 }
 
 impl AuthzDoor {
-    /// Asks `checker`, and of users `users` and `watches`, by `clock`.
+    /// Asks `checker`, and of users `users` and `watches`, by `clock`, and records in
+    /// `decisions`.
     pub fn new(
         checker: Arc<Checker>,
         users: Option<UserSync>,
         watches: Option<Arc<Watches>>,
         clock: Clock,
+        decisions: DecisionLog,
     ) -> Self {
         Self {
             checker,
@@ -62,6 +69,7 @@ impl AuthzDoor {
             watches,
             clock,
             calls: Arc::default(),
+            decisions,
         }
     }
 
@@ -87,21 +95,22 @@ impl AuthzDoor {
         patience: Duration,
         now: Timestamp,
     ) -> Result<proto::VerifySessionResponse, Status> {
+        let asked = self.asked(rpc, id);
         let question = match convert::question(request, patience, "") {
             Ok(question) => question,
             Err(violations) => return Err(self.invalid(rpc, violations)),
         };
-        match self
-            .verifier()
-            .verify_session(&question, now, &mut Steps::off())
-            .await
-        {
+        let mut steps = Steps::off();
+        let verifier = self.verifier();
+        let verifying = verifier.verify_session(&question, now, &mut steps);
+        match trace::within("verify_session", SpanKind::Internal, verifying).await {
             Ok(Verdict::Accepted(verified)) => {
                 self.calls.count(rpc, CallOutcome::Accepted);
+                self.accepted(asked, &verified);
                 Ok(convert::accepted(convert::session(&verified.session)))
             }
-            Ok(Verdict::Denied(reason)) => Err(self.token_denied(rpc, id, reason)),
-            Err(cannot_tell) => Err(self.cannot_tell(rpc, id, cannot_tell)),
+            Ok(Verdict::Denied(reason)) => Err(self.token_denied(asked, reason)),
+            Err(cannot_tell) => Err(self.cannot_tell(asked, cannot_tell)),
         }
     }
 
@@ -113,26 +122,28 @@ impl AuthzDoor {
         request: &proto::CheckOrgPermissionRequest,
         circumstances: Circumstances<'_>,
     ) -> Result<proto::CheckOrgPermissionResponse, Status> {
+        let asked = self.asked(rpc, id);
         let question = match convert::org_question(request, circumstances, "") {
             Ok(question) => question,
             Err(violations) => return Err(self.invalid(rpc, violations)),
         };
-        match self
-            .checker
-            .check_org_permission(&question, (self.clock)(), &mut Steps::off())
-            .await
-        {
+        let asked = asked.about(&question);
+        let mut steps = Steps::off();
+        let checker = &self.checker;
+        let checking = checker.check_org_permission(&question, (self.clock)(), &mut steps);
+        match trace::within("check_org_permission", SpanKind::Internal, checking).await {
             Ok(OrgAnswer::Decided(decision)) => {
                 self.calls.count(rpc, CallOutcome::Decided(decision.reason));
                 let decision_id = request_id::new_decision_id();
                 log_decision(rpc, id, &decision, &decision_id);
+                self.decided(asked, &decision, &decision_id);
                 Ok(convert::decision(&decision, decision_id))
             }
-            Ok(OrgAnswer::TokenDenied(reason)) => Err(self.token_denied(rpc, id, reason)),
+            Ok(OrgAnswer::TokenDenied(reason)) => Err(self.token_denied(asked, reason)),
             Ok(OrgAnswer::OrganizationNotFound) => {
-                Err(self.token_denied(rpc, id, Reason::OrganizationNotFound))
+                Err(self.token_denied(asked, Reason::OrganizationNotFound))
             }
-            Err(cannot_tell) => Err(self.cannot_tell(rpc, id, cannot_tell)),
+            Err(cannot_tell) => Err(self.cannot_tell(asked, cannot_tell)),
         }
     }
 
@@ -141,13 +152,16 @@ impl AuthzDoor {
         status::invalid(violations)
     }
 
-    fn token_denied(&self, rpc: Rpc, id: &RequestId, reason: Reason) -> Status {
+    fn token_denied(&self, asked: Asked<'_>, reason: Reason) -> Status {
+        let Asked { rpc, id, .. } = asked;
         self.calls.count(rpc, CallOutcome::Decided(reason));
         info!(rpc = rpc.name(), request_id = ?id, reason = reason.name(), "denied");
+        self.refused(asked, Ruling::Denied, reason);
         status::denied(reason)
     }
 
-    fn cannot_tell(&self, rpc: Rpc, id: &RequestId, cannot_tell: CannotTell) -> Status {
+    fn cannot_tell(&self, asked: Asked<'_>, cannot_tell: CannotTell) -> Status {
+        let Asked { rpc, id, .. } = asked;
         let reason = cannot_tell.reason();
         self.calls.count(rpc, CallOutcome::Decided(reason));
         warn!(
@@ -169,6 +183,7 @@ impl AuthzDoor {
                     "too many questions wait for Clerk; see how slow it is",
             }
         );
+        self.refused(asked, Ruling::CannotTell, reason);
         status::cannot_tell(cannot_tell)
     }
 
@@ -179,16 +194,6 @@ impl AuthzDoor {
         }
         let description = format!("{count} requests; expected 1 to {MAX_BATCH}");
         Err(self.invalid(rpc, vec![Violation::new("requests", description)]))
-    }
-}
-
-/// A denial is found in the log by its decision's id at `info`, an allow at `debug`.
-fn log_decision(rpc: Rpc, id: &RequestId, decision: &Decision, decision_id: &str) {
-    let (rpc, reason) = (rpc.name(), decision.reason.name());
-    if decision.is_allowed() {
-        debug!(rpc, request_id = ?id, decision_id, reason, "allowed");
-    } else {
-        info!(rpc, request_id = ?id, decision_id, reason, "denied");
     }
 }
 

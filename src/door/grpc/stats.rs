@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::reason::Reason;
+use crate::{door::Traffic, reason::Reason};
 
 /// The RPCs that are counted, and what is asked like one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,7 @@ pub struct CallStats {
     outcomes: [[AtomicU64; CALL_OUTCOMES]; Rpc::ALL.len()],
     in_flight: AtomicU64,
     shed: AtomicU64,
+    traffic: Traffic,
 }
 
 impl Default for CallStats {
@@ -118,6 +119,7 @@ impl Default for CallStats {
             outcomes: std::array::from_fn(|_| std::array::from_fn(|_| zero())),
             in_flight: zero(),
             shed: zero(),
+            traffic: Traffic::default(),
         }
     }
 }
@@ -142,6 +144,11 @@ impl CallStats {
 
     pub(super) fn count_shed(&self) {
         self.shed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What came through the doors, whatever it asked.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// Calls that are worked on now.

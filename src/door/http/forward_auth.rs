@@ -26,11 +26,12 @@ use crate::{
     door::{
         GuardedListener,
         answer::{Answer, answer},
-        decision_log,
-        grpc::{CallOutcome, CallStats, Rpc, new_decision_id},
+        decision_log::{self, DecisionLog},
+        grpc::{CallOutcome, CallStats, Rpc, is_good_request_id, new_decision_id},
     },
     explain::Steps,
     keys::Clock,
+    trace::{self, SpanKind},
 };
 
 /// How long Clerk is waited for: HTTP says nothing of it, and proxies give up by themselves.
@@ -57,16 +58,28 @@ pub struct ForwardAuthDoor {
     gatekeeper: Arc<Gatekeeper>,
     clock: Clock,
     calls: Arc<CallStats>,
+    decisions: DecisionLog,
 }
 
 impl ForwardAuthDoor {
-    /// Asks `gatekeeper` by `clock`, and counts in `calls`.
-    pub fn new(gatekeeper: Arc<Gatekeeper>, clock: Clock, calls: Arc<CallStats>) -> Self {
+    /// Asks `gatekeeper` by `clock`, counts in `calls`, records in `decisions`.
+    pub fn new(
+        gatekeeper: Arc<Gatekeeper>,
+        clock: Clock,
+        calls: Arc<CallStats>,
+        decisions: DecisionLog,
+    ) -> Self {
         Self {
             gatekeeper,
             clock,
             calls,
+            decisions,
         }
+    }
+
+    /// Where it counts.
+    pub(super) fn calls(&self) -> Arc<CallStats> {
+        Arc::clone(&self.calls)
     }
 }
 
@@ -132,6 +145,7 @@ fn refused(why: &'static str) -> Response<Body> {
 
 impl ForwardAuthDoor {
     async fn answer(self, headers: &HeaderMap) -> Response<Body> {
+        let began = self.decisions.begin();
         let texts = |name| -> Vec<String> {
             let values = headers.get_all(name).into_iter();
             let texts = values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
@@ -150,16 +164,19 @@ impl ForwardAuthDoor {
             patience: PATIENCE,
         };
         let now = (self.clock)();
-        let authorization = self
-            .gatekeeper
-            .authorize(&proxied, now, &mut Steps::off())
-            .await;
+        let mut steps = Steps::off();
+        let deciding = self.gatekeeper.authorize(&proxied, now, &mut steps);
+        let authorization = trace::within("authorize", SpanKind::Internal, deciding).await;
         let decision_id = new_decision_id();
         let outcome = CallOutcome::Decided(authorization.reason);
         self.calls.count(Rpc::ForwardAuth, outcome);
+        let id = headers.get(REQUEST_ID);
+        let good_id = id.filter(|id| is_good_request_id(id.as_bytes()));
         decision_log::log(
-            Rpc::ForwardAuth.name(),
-            &headers.get(REQUEST_ID),
+            &self.decisions,
+            began,
+            Rpc::ForwardAuth,
+            (&id, good_id.and_then(|id| id.to_str().ok())),
             &authorization,
             &decision_id,
         );

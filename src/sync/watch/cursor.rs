@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::{
     identity::{InstanceName, Timestamp, UserId},
-    mirror::{MembershipKey, Position, Store, StoreError},
+    mirror::{FEED_ID_CHECKPOINT, MembershipKey, Position, Store, StoreError},
 };
 
 /// The form of our tokens.
@@ -18,8 +18,6 @@ const VERSION: u8 = 1;
 const CHECKSUM_BYTES: usize = 4;
 /// The longest token in bytes; the longest that is given out has two ids of 255.
 const MAX_TOKEN_BYTES: usize = 1_024;
-/// Under which the name of a feed is kept.
-const FEED_ID: &str = "feed-id";
 /// Letters and digits of a feed's name.
 const FEED_ID_LENGTH: usize = 12;
 
@@ -220,7 +218,7 @@ pub(super) async fn feed_id(
     instance: &InstanceName,
     now: Timestamp,
 ) -> Result<Box<str>, StoreError> {
-    if let Some(known) = store.checkpoint(instance, FEED_ID).await? {
+    if let Some(known) = store.checkpoint(instance, FEED_ID_CHECKPOINT).await? {
         return Ok(known.value.into());
     }
     let new: String = std::iter::repeat_with(fastrand::alphanumeric)
@@ -228,7 +226,9 @@ pub(super) async fn feed_id(
         .collect();
     // Of two replicas that come at once, one's is not kept: the tokens that it gave out meanwhile
     // are refused, once in the life of a database.
-    store.set_checkpoint(instance, FEED_ID, &new, now).await?;
+    store
+        .set_checkpoint(instance, FEED_ID_CHECKPOINT, &new, now)
+        .await?;
     Ok(new.into())
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use clerk_authz::emulator::TokenSpec;
+use clerk_authz::{emulator::TokenSpec, settings::ListenAddr};
 use envoy_types::{
     ext_authz::v3::pb::{CheckRequest, CheckResponse, HeaderValue, HttpResponse},
     pb::{
@@ -22,7 +22,7 @@ use tonic::{Code, Status};
 use super::{POLICY, service};
 use crate::support::{Fixture, channel};
 
-fn http(path: &str, authorization: &str) -> HttpRequest {
+pub fn http(path: &str, authorization: &str) -> HttpRequest {
     HttpRequest {
         method: "GET".to_owned(),
         host: "app.example".to_owned(),
@@ -33,11 +33,16 @@ fn http(path: &str, authorization: &str) -> HttpRequest {
     }
 }
 
-async fn check(
+pub async fn check(
     fixture: &Fixture,
     http: Option<HttpRequest>,
     context: &[(&str, &str)],
 ) -> Result<CheckResponse, Status> {
+    check_at(fixture.service.grpc_addr(), asking(http, context)).await
+}
+
+/// The message that asks.
+pub fn asking(http: Option<HttpRequest>, context: &[(&str, &str)]) -> CheckRequest {
     let pairs = context.iter();
     let context_extensions: HashMap<_, _> = pairs
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
@@ -50,12 +55,17 @@ async fn check(
         context_extensions,
         ..AttributeContext::default()
     };
-    let request = CheckRequest {
+    CheckRequest {
         attributes: Some(attributes),
-    };
-    let channel = channel(fixture.service.grpc_addr()).await;
-    let answer = AuthorizationClient::new(channel).check(request).await?;
-    Ok(answer.into_inner())
+    }
+}
+
+pub async fn check_at(
+    addr: impl Into<ListenAddr>,
+    request: CheckRequest,
+) -> Result<CheckResponse, Status> {
+    let mut client = AuthorizationClient::new(channel(addr).await);
+    Ok(client.check(request).await?.into_inner())
 }
 
 /// The code of the answer and the reason in it; that both parts of it say the same.

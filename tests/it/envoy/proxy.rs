@@ -38,6 +38,8 @@ pub enum SetUp {
     Replicas(SocketAddr),
     /// As shipped, and clerk-authz sees some headers only.
     AllowedHeaders,
+    /// As shipped, with a route for `/me/reports` that asks for more than the policy.
+    Narrowed,
 }
 
 /// A running Envoy; killed when dropped.
@@ -232,9 +234,11 @@ fn config(
 ) -> String {
     let mut config = match set_up {
         SetUp::Replicas(_) => REPLICAS.to_owned(),
-        SetUp::Shipped | SetUp::Bare | SetUp::SomeRoutes | SetUp::AllowedHeaders => {
-            CONFIG.to_owned()
-        }
+        SetUp::Shipped
+        | SetUp::Bare
+        | SetUp::SomeRoutes
+        | SetUp::AllowedHeaders
+        | SetUp::Narrowed => CONFIG.to_owned(),
     };
     let mut replace = |from: &str, to: &str| {
         assert!(config.contains(from), "the shipped file has no {from:?}");
@@ -284,18 +288,24 @@ fn config(
             replace("x[^a-z0-9]clerk[^a-z0-9].*", "nothing");
         }
         SetUp::AllowedHeaders => {
-            let snippet = fenced(PAGE, "allowed_headers:");
-            let indented: String = snippet
-                .lines()
-                .map(|line| format!("                      {line}\n"))
-                .collect();
+            let indented = indented(fenced(PAGE, "allowed_headers:"), 22);
             replace(
                 "                      encode_raw_headers: true\n",
                 &format!("                      encode_raw_headers: true\n{indented}"),
             );
         }
+        SetUp::Narrowed => {
+            let all = "                        - match: { prefix: \"/\" }\n";
+            let one = indented(fenced(PAGE, "context_extensions:"), 24);
+            replace(all, &format!("{one}{all}"));
+        }
     }
     config
+}
+
+fn indented(block: &str, by: usize) -> String {
+    let lines = block.lines();
+    lines.map(|line| format!("{:by$}{line}\n", "")).collect()
 }
 
 /// The block of a page that holds this text.

@@ -4,11 +4,12 @@ use clerk_authz::emulator::TokenSpec;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixStream,
+    net::{TcpStream, UnixStream},
 };
 
 use super::{Original, POLICY, ask, status};
 use crate::{
+    paths::corpus,
     policy::PolicyFile,
     support::{Fixture, get},
 };
@@ -265,4 +266,58 @@ async fn a_socket_trusts_whoever_may_open_it() {
     assert_eq!(status(addr, &Original::get("/public"), &[]).await, 403);
     fixture.stop().await;
     assert!(!socket.exists(), "removed at the end");
+}
+
+/// As bytes, without a proxy between: each line of the corpus is answered as it says.
+#[tokio::test]
+async fn each_line_of_the_corpus_is_answered_as_it_says() {
+    let file = PolicyFile::of(corpus::POLICY);
+    let fixture = Fixture::start_with(&[
+        ("CLERK_AUTHZ_POLICY", file.text()),
+        ("CLERK_AUTHZ_FORWARD_AUTH_FROM", "127.0.0.1"),
+    ])
+    .await;
+    let (mut asked, mut answered) = (0, 0);
+    for line in corpus::lines()
+        .iter()
+        .filter(|line| line.is_a_field_value())
+    {
+        let (uri, host) = line.target_and_host();
+        let request = [
+            b"GET /forward-auth HTTP/1.1\r\nhost: authz\r\nconnection: close\r\n",
+            &b"x-forwarded-method: GET\r\nx-forwarded-proto: https\r\nx-forwarded-host: "[..],
+            host,
+            b"\r\nx-forwarded-uri: ",
+            uri,
+            b"\r\n\r\n",
+        ];
+        let stream = TcpStream::connect(fixture.service.http_addr()).await;
+        let mut stream = stream.expect("connects");
+        stream.write_all(&request.concat()).await.expect("written");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("text");
+        let what = format!("corpus.txt:{}: {answer}", line.number);
+        asked += 1;
+        if answer.starts_with("HTTP/1.1 400") {
+            // Bytes that HTTP knows in no field.
+            assert_eq!(line.reason(), "PATH_AMBIGUOUS", "{what}");
+            continue;
+        }
+        answered += 1;
+        match line.reason() {
+            "ROUTE_PUBLIC" => assert!(answer.starts_with("HTTP/1.1 200"), "{what}"),
+            reason => {
+                assert!(answer.starts_with("HTTP/1.1 403"), "{what}");
+                assert!(
+                    answer.contains(&format!("\"reason\":\"{reason}\"")),
+                    "{what}"
+                );
+            }
+        }
+    }
+    assert!(
+        asked > 200 && answered + 20 > asked,
+        "{answered} of {asked}"
+    );
+    fixture.stop().await;
 }

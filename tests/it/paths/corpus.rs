@@ -2,6 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use clerk_authz::policy::Path;
+
+/// Everything is for everybody, but for one folder. What is ambiguous no route permits.
+pub const POLICY: &str = r"
+version: 1
+routes:
+  - {name: all, path: /**, access: public, credentials: ignored}
+  - {name: admin, path: /admin/**, access: denied}
+";
+
 /// One host or path.
 #[derive(Debug)]
 pub struct Line {
@@ -27,6 +37,44 @@ pub enum Expected {
         /// All of them, the segments too.
         readings: BTreeSet<Vec<String>>,
     },
+}
+
+impl Line {
+    /// The request target and the host of a request with this line.
+    pub fn target_and_host(&self) -> (&[u8], &[u8]) {
+        match self.is_host {
+            true => (b"/", &self.input),
+            false => (&self.input, b"app.example"),
+        }
+    }
+
+    /// What [`POLICY`] says of it.
+    pub fn reason(&self) -> &'static str {
+        match &self.expected {
+            Expected::Host(_) => "ROUTE_PUBLIC",
+            Expected::Refused(_) => "PATH_AMBIGUOUS",
+            Expected::Path { ambiguities, .. } if !ambiguities.is_empty() => "PATH_AMBIGUOUS",
+            Expected::Path { segments, .. } if segments.first().is_some_and(|it| it == "admin") => {
+                "ROUTE_DENIED"
+            }
+            Expected::Path { .. } => "ROUTE_PUBLIC",
+        }
+    }
+
+    /// Whether it can stand in a field of HTTP/1 as it is: the space around a value is none of it.
+    pub fn is_a_field_value(&self) -> bool {
+        let ends = [self.input.first(), self.input.last()];
+        let has_space = ends.into_iter().flatten().any(|byte| b" \t".contains(byte));
+        !has_space && !self.input.iter().any(|byte| b"\r\n".contains(byte))
+    }
+}
+
+/// That an upstream may receive this path under [`POLICY`]: it is let through in every reading.
+pub fn assert_is_for_everybody(received: &str, what: &str) {
+    let path = Path::parse(received.as_bytes());
+    let path = path.unwrap_or_else(|refused| panic!("{refused:?}: {what}"));
+    assert!(path.ambiguities().is_empty(), "{what}");
+    assert_ne!(path.segments().next(), Some("admin"), "{what}");
 }
 
 pub fn lines() -> Vec<Line> {

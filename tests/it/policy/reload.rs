@@ -62,6 +62,15 @@ async fn a_changed_policy_is_in_force_within_seconds_and_a_wrong_one_changes_not
         1,
         "counted once, not each second"
     );
+
+    std::fs::remove_file(file.text()).expect("removed");
+    eventually("a policy that is gone is refused", async || {
+        metric(&fixture, REFUSED).await == 2
+    })
+    .await;
+    assert_eq!(ask().await, 403, "the one before stays");
+    file.replace(&routes_of(PUBLIC));
+    eventually("it is there again", async || ask().await == 200).await;
     fixture.stop().await;
 }
 

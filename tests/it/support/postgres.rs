@@ -205,7 +205,7 @@ fn as_nobody_special() -> Vec<String> {
 }
 
 /// Where the Python package has put the server's programs.
-fn binaries() -> PathBuf {
+pub fn binaries() -> PathBuf {
     let lib = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/lib");
     let inside = |folder: PathBuf| {
         fs::read_dir(folder)

@@ -14,6 +14,7 @@ use super::PATIENCE;
 pub struct Service {
     child: Child,
     pub http_addr: SocketAddr,
+    pub grpc_addr: SocketAddr,
     /// Lines that came behind the one that said where it listens, and the ones before it.
     log: JoinHandle<String>,
 }
@@ -51,13 +52,11 @@ impl Service {
                 log.push_str(&line);
                 log.push('\n');
                 if line.contains(" listening ") {
-                    let addr = line.split_once("http=").expect("its address").1;
-                    let addr = addr.split(' ').next().unwrap_or(addr);
-                    return addr.parse().expect("an address");
+                    return (addr_in(&line, "grpc="), addr_in(&line, "http="));
                 }
             }
         };
-        let http_addr = tokio::time::timeout(PATIENCE, listening)
+        let (grpc_addr, http_addr) = tokio::time::timeout(PATIENCE, listening)
             .await
             .expect("it starts");
         let log = tokio::spawn(async move {
@@ -70,6 +69,7 @@ impl Service {
         Self {
             child,
             http_addr,
+            grpc_addr,
             log,
         }
     }
@@ -84,4 +84,10 @@ impl Service {
         self.child.kill().await.expect("killed");
         self.log.await.expect("read")
     }
+}
+
+fn addr_in(line: &str, name: &str) -> SocketAddr {
+    let addr = line.split_once(name).expect("its address").1;
+    let addr = addr.split(' ').next().unwrap_or(addr);
+    addr.parse().expect("an address")
 }

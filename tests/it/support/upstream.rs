@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use percent_encoding::{CONTROLS, percent_encode};
 use serde::Serialize;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -75,10 +76,16 @@ async fn answer(mut stream: TcpStream, served: Arc<AtomicU64>) -> std::io::Resul
         };
         served.fetch_add(1, Relaxed);
         let head: Vec<u8> = buffer.drain(..end + 4).collect();
+        let line = &head[..find(&head, b"\r\n").unwrap_or_default()];
+        // Of bytes that are no text none is lost.
+        let line = match std::str::from_utf8(line) {
+            Ok(text) => text.to_owned(),
+            Err(_) => percent_encode(line, CONTROLS).to_string(),
+        };
         let head = String::from_utf8_lossy(&head);
-        let mut lines = head.trim_end().split("\r\n");
+        let lines = head.trim_end().split("\r\n").skip(1);
         let received = Received {
-            request_line: lines.next().unwrap_or_default(),
+            request_line: &line,
             headers: lines
                 .filter_map(|line| line.split_once(": ").or(line.split_once(':')))
                 .collect(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tonic::Status;
 use tracing::debug;
 
-use super::{AuthzDoor, log_decision};
+use super::{AuthzDoor, recording::log_decision};
 use crate::{
     authz::{CannotTell, OrgAnswer, Verdict},
     door::grpc::{

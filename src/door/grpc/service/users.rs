@@ -116,6 +116,7 @@ impl AuthzDoor {
                 Err(self.invalid(RPC, vec![Violation::new("instance", description)]))
             }
             Some(Subject::Token(token)) => {
+                let asked = self.asked(RPC, id);
                 let question = Question::about(token);
                 let mut steps = Steps::off();
                 let verdict = self.verifier().verify_session(&question, now, &mut steps);
@@ -124,8 +125,8 @@ impl AuthzDoor {
                         Arc::clone(verified.instance()),
                         verified.session.user_id.clone(),
                     )),
-                    Ok(Verdict::Denied(reason)) => Err(self.token_denied(RPC, id, reason)),
-                    Err(cannot_tell) => Err(self.cannot_tell(RPC, id, cannot_tell)),
+                    Ok(Verdict::Denied(reason)) => Err(self.token_denied(asked, reason)),
+                    Err(cannot_tell) => Err(self.cannot_tell(asked, cannot_tell)),
                 }
             }
         }

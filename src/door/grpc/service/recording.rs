@@ -1,0 +1,109 @@
+//! What was decided, for the log and the decision log.
+
+use tracing::{debug, info};
+
+use super::AuthzDoor;
+use crate::{
+    authz::{Decision, Instance, OrgQuestion, OrganizationRef, Subject, Verified},
+    door::{
+        decision_log::{Began, Record, Ruling},
+        grpc::{request_id::RequestId, stats::Rpc},
+    },
+    identity::UserId,
+    reason::Reason,
+};
+
+/// A question that is worked on.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) rpc: Rpc,
+    pub(super) id: &'a RequestId,
+    began: Began,
+    /// The user who was named, and of which instance.
+    user: Option<(&'a Instance, &'a UserId)>,
+    /// The organization that was named.
+    organization: Option<&'a str>,
+}
+
+impl<'a> Asked<'a> {
+    /// With whom and what a question names.
+    pub(super) fn about(self, question: &'a OrgQuestion<'_>) -> Self {
+        Self {
+            user: match &question.subject {
+                Subject::User(instance, user) => Some((instance, user)),
+                Subject::Credential(_) | Subject::Session(_) => None,
+            },
+            organization: question.organization.as_ref().map(OrganizationRef::as_str),
+            ..self
+        }
+    }
+
+    fn record(&self, ruling: Ruling, reason: Reason) -> Record<'a> {
+        Record {
+            request_id: self.id.known(),
+            instance: self.user.map(|(instance, _)| instance.name.as_str()),
+            user_id: self.user.map(|(_, user)| user.as_str()),
+            organization: self.organization,
+            ..Record::new(self.rpc, ruling, reason)
+        }
+    }
+}
+
+impl AuthzDoor {
+    /// The work on a question begins.
+    pub(super) fn asked<'a>(&self, rpc: Rpc, id: &'a RequestId) -> Asked<'a> {
+        let began = self.decisions.begin();
+        Asked {
+            rpc,
+            id,
+            began,
+            user: None,
+            organization: None,
+        }
+    }
+
+    /// Records that a token is good.
+    pub(super) fn accepted(&self, asked: Asked<'_>, verified: &Verified) {
+        let active = verified.session.organization.as_ref();
+        let record = Record {
+            organization: active.map(|organization| organization.id.as_str()),
+            ..asked
+                .record(Ruling::Allowed, Reason::Allowed)
+                .of(Some(verified))
+        };
+        self.decisions.record(asked.began, &record);
+    }
+
+    /// Records what was decided about an organization.
+    pub(super) fn decided(&self, asked: Asked<'_>, decision: &Decision, decision_id: &str) {
+        let ruling = match decision.is_allowed() {
+            true => Ruling::Allowed,
+            false => Ruling::Denied,
+        };
+        let verified = decision.verified().map(|verified| &**verified);
+        let active = || decision.organization_id().map(|id| id.as_str());
+        let record = Record {
+            decision_id: Some(decision_id),
+            source: decision.source,
+            organization: asked.organization.or_else(active),
+            ..asked.record(ruling, decision.reason).of(verified)
+        };
+        self.decisions.record(asked.began, &record);
+    }
+
+    /// Records that there was no token to decide about, or no answer.
+    pub(super) fn refused(&self, asked: Asked<'_>, ruling: Ruling, reason: Reason) {
+        let record = asked.record(ruling, reason);
+        self.decisions.record(asked.began, &record);
+    }
+}
+
+/// A denial is found in the log by its decision's id at `info`, an allow at `debug`.
+pub(super) fn log_decision(rpc: Rpc, id: &RequestId, decision: &Decision, decision_id: &str) {
+    let (rpc, reason) = (rpc.name(), decision.reason.name());
+    if decision.is_allowed() {
+        debug!(rpc, request_id = ?id, decision_id, reason, "allowed");
+    } else {
+        info!(rpc, request_id = ?id, decision_id, reason, "denied");
+    }
+}

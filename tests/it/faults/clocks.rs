@@ -1,0 +1,67 @@
+//! Our clock is stepped while Clerk's is right.
+
+use clerk_authz::{
+    door::grpc::proto::{DecisionSource, check_org_permission_request::Subject},
+    emulator::TokenSpec,
+};
+
+use super::{Load, clerk_by, service_by, settings_on};
+use crate::support::{Reason, assert_denied, database::Place, directory::TestClock};
+
+const HOUR: i64 = 3_600;
+
+/// Good tokens are denied, since nobody can tell them from bad ones then; never is one accepted that
+/// was not good, and what is remembered does not become immortal. With the clock right all is right.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_clock_may_be_stepped_forth_and_back() {
+    let (clock, clerks) = (TestClock::at_now(), TestClock::at_now());
+    let clerk = clerk_by(&clerks).await;
+    let settings = settings_on(&clerk, &Place::sqlite().url(), &[]);
+    let fixture = service_by(&clock, clerk, &settings).await;
+    let load = Load::on(&fixture);
+    load.goes_on("the clock is right").await;
+    load.end().await;
+    let bob = || Subject::UserId("user_bob".to_owned());
+    let source = async || {
+        let answer = fixture.may(bob(), "org:invoices:read").await;
+        answer.expect("answered").source()
+    };
+    assert_eq!(source().await, DecisionSource::Clerk);
+    assert_eq!(source().await, DecisionSource::Cache);
+    let token = fixture.mint(&TokenSpec::session("user_alice"));
+    fixture.verify(&token).await.expect("good, and remembered");
+
+    clock.step(HOUR);
+    let answer = fixture.verify(&token).await;
+    assert_denied(answer, Reason::TokenExpired, "an hour ahead");
+    let mut long = TokenSpec::session("user_alice");
+    long.lifetime_seconds = Some(2 * HOUR);
+    fixture
+        .verify(&fixture.mint(&long))
+        .await
+        .expect("not over yet");
+    assert_eq!(
+        source().await,
+        DecisionSource::Clerk,
+        "what is remembered is too old"
+    );
+
+    clock.step(-2 * HOUR);
+    let answer = fixture.verify(&token).await;
+    assert_denied(answer, Reason::TokenNotYetValid, "an hour behind");
+    assert_eq!(
+        source().await,
+        DecisionSource::Clerk,
+        "nothing is believed from the future"
+    );
+
+    clock.step(HOUR);
+    fixture.verify(&token).await.expect("good as before");
+    clerks.step(HOUR);
+    clock.step(HOUR);
+    let answer = fixture.verify(&token).await;
+    assert_denied(answer, Reason::TokenExpired, "an hour has really passed");
+    let load = Load::on(&fixture);
+    load.goes_on("the clock is right again").await;
+    load.end().await;
+}

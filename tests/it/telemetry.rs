@@ -1,0 +1,9 @@
+//! What the service shows of itself.
+
+mod alerts;
+mod calls;
+mod collector;
+mod decision_log;
+mod promtool;
+mod secrets;
+mod traces;

@@ -1,0 +1,91 @@
+"""Starts the demos and pastes what they print: every line answers as its title says.
+
+    .venv/bin/python tests/languages/demos.py [path of clerk-authz]
+
+Prints, last, `N passed, N failed, N skipped`.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARY = sys.argv[1] if len(sys.argv) > 1 else str(ROOT / "target/debug/clerk-authz")
+END = "Ctrl-C ends all of it."
+passed = failed = 0
+
+
+def check(name, condition, detail=""):
+    global passed, failed
+    if condition:
+        passed += 1
+    else:
+        failed += 1
+        print(f"  FAILED {name}: {detail}", flush=True)
+
+
+def paste(definitions, lines):
+    """What the lines print, in one shell."""
+    script = "\n".join([definitions, *lines])
+    ran = subprocess.run(
+        ["bash", "-c", script], cwd=ROOT, text=True, timeout=60,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )
+    return ran.stdout
+
+
+def pasted(script, at_least):
+    """Each block of a demo: its title, its lines, and what they printed."""
+    demo = subprocess.Popen(
+        [sys.executable, ROOT / "scripts" / script, "--free-ports", BINARY],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    )
+    try:
+        text = []
+        for line in demo.stdout:
+            text.append(line.rstrip("\n"))
+            if text[-1] == END:
+                break
+        greeting, _, rest = "\n".join(text).partition("\n# ")
+        definitions = greeting.strip().split("\n\n")[-1]
+        blocks = [block.split("\n") for block in ("# " + rest).removesuffix(END).strip().split("\n\n")]
+        check(f"{script}: at least {at_least} blocks", rest and len(blocks) >= at_least, text)
+        token = ""
+        for title, *lines in blocks if rest else []:
+            # A block may use the token of the one before it, as in one terminal.
+            token = next((line for line in reversed(lines) if line.startswith("TOKEN=")), token)
+            yield title, lines, paste(f"{definitions}\n{token}", lines)
+    finally:
+        demo.terminate()
+        code = demo.wait(60)
+        demo.stdout.close()
+        check(f"{script}: SIGTERM ends it with 0", code == 0, code)
+
+
+for title, lines, printed in pasted("demo-envoy.py", 10):
+    expected = re.search(r"\((\d+)(?: ([A-Z_]+))?\)$", title)
+    check(f"{title}: says what comes", expected, title)
+    good = f"HTTP/1.1 {expected[1]} " in printed and (expected[2] or "") in printed
+    check(title, good and "mallory" not in printed, (lines, printed))
+    for word, found in [
+        ("who asks", '"x-clerk-user-id": "user_alice"'),
+        ("comes back", "location: https://accounts.example.com/sign-in?redirect_url=http"),
+        ("shadow", 'outcome="different"} '),
+        ("shadow", "the shadow policy decides otherwise"),
+    ]:
+        if word in title:
+            check(f"{title}: {found}", found in printed, printed)
+
+for title, lines, printed in pasted("demo-replicas.py", 7):
+    _, _, expected = title.rpartition(": ")
+    # Where both are asked, both answer.
+    times = 2 if title.startswith("# both") else 1
+    # As a word: not "10 failed", nor NOT_SERVING.
+    found = re.findall(rf"(?<!\w){re.escape(expected)}", printed)
+    check(title, len(found) >= times, (lines, printed))
+    if expected == "0 failed":
+        calls = re.search(r"(\d+) calls answered", printed)
+        check(f"{title}: of many", calls and int(calls[1]) > 200, printed)
+print(f"{passed} passed, {failed} failed, 0 skipped")
+sys.exit(failed > 0)
