@@ -12,7 +12,10 @@ use std::{
 
 use clerk_authz::{
     authz::{Checker, Gatekeeper, Instance, InstanceSerial, Instances, MembershipSettings, TokenCache, Verifier},
-    door::grpc::{CallStats, ExtAuthzDoor},
+    door::{
+        DecisionLog,
+        grpc::{CallStats, ExtAuthzDoor},
+    },
     emulator::{Emulator, TokenSpec, World},
     identity::Timestamp,
     keys::{Keyring, VerifyingKey},
@@ -72,7 +75,7 @@ static SCENE: LazyLock<Scene> = LazyLock::new(|| {
     let checker = Checker::new(Arc::new(verifier), MembershipSettings::default(), Arc::new(|| NOW));
     let policy = Policy::parse(POLICY).expect("a policy");
     let gatekeeper = Arc::new(Gatekeeper::new(Arc::new(checker), policy));
-    let door = ExtAuthzDoor::new(gatekeeper, Arc::new(|| NOW), Arc::new(CallStats::default()));
+    let door = ExtAuthzDoor::new(gatekeeper, Arc::new(|| NOW), Arc::new(CallStats::default()), DecisionLog::off());
     let scene = Scene { runtime, door, bearer: format!("Bearer {token}") };
     // Else nothing below would ever be about somebody.
     let mut asked = CheckRequest::decode(&include_bytes!("../seeds/check_request/signed-in")[..]).expect("a seed");
