@@ -106,8 +106,6 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "moka",
             "papaya",
             "thiserror",
-            // Its timeouts.
-            "tokio",
             "tracing",
             "url",
         ],
