@@ -12,8 +12,8 @@ use std::{
 
 use equivalent::Equivalent;
 
+use self::mirrored::Mirrored;
 pub use self::mirrored::{AskMirror, ComparedAt};
-use self::mirrored::{Mirrored, Mirroring};
 use super::{
     CannotTell, Instance, InstanceSerial, Source,
     asking::{Found, LookUp, Question, remembered, text},
@@ -161,15 +161,15 @@ impl Memberships {
         };
         let heap = text(key.user.as_str()) + text(key.organization.as_str());
         if let Some(mirrored) = &self.mirrored
-            && let Some(Mirroring { membership, as_of }) = mirrored
+            && let Some(Answered { value, as_of }) = mirrored
                 .membership(&instance.name, organization, user, look_up)
                 .await
         {
             // Remembered, and to be kept by callers, no longer than what Clerk says now.
             let age = look_up.now.since(as_of);
             let keep_for = (age + self.settings.max_age).min(mirrored.max_age);
-            let bytes = size_of(&membership) + heap;
-            let value = MembershipAnswer::Member(membership);
+            let bytes = size_of(&value) + heap;
+            let value = MembershipAnswer::Member(value);
             let known = Known::new(value, as_of, keep_for, bytes);
             self.memberships.insert(key, known.clone(), (self.clock)());
             return Ok(Found {

@@ -9,7 +9,7 @@ use super::LookUp;
 use crate::{
     authz::asking::Freshness,
     identity::{InstanceName, OrganizationId, Timestamp, UserId},
-    mirror::{KnownMembership, Membership, Storing},
+    mirror::{Answered, KnownMembership, Membership, Storing},
 };
 
 /// When an instance's whole mirror was last held against Clerk and found, or made, the same: all that
@@ -32,23 +32,16 @@ pub(super) struct Mirrored {
     pub(super) max_age: Duration,
 }
 
-/// A membership by the mirror.
-pub(super) struct Mirroring {
-    pub(super) membership: Membership,
-    /// When it was last known for certain: when Clerk showed it, or changed it.
-    pub(super) as_of: Timestamp,
-}
-
 impl Mirrored {
-    /// The membership, where the mirror has it and it is as fresh as asked. A mirror that fails leaves
-    /// the question to Clerk.
+    /// The membership, where the mirror has it and it is as fresh as asked: as of when it was last known
+    /// for certain. A mirror that fails leaves the question to Clerk.
     pub(super) async fn membership(
         &self,
         instance: &InstanceName,
         organization: &OrganizationId,
         user: &UserId,
         look_up: LookUp<'_>,
-    ) -> Option<Mirroring> {
+    ) -> Option<Answered<Membership>> {
         let max_age = match look_up.freshness {
             Freshness::AtHand => self.max_age,
             Freshness::AtMost(age) => age.min(self.max_age),
@@ -73,6 +66,9 @@ impl Mirrored {
             .max((self.compared_at)(instance))?;
         let young = as_of <= look_up.now && look_up.now.since(as_of) < max_age;
         let since_the_change = look_up.mirrored_not_before.is_none_or(|at| as_of >= at);
-        (young && since_the_change).then_some(Mirroring { membership, as_of })
+        (young && since_the_change).then_some(Answered {
+            value: membership,
+            as_of,
+        })
     }
 }
