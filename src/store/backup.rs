@@ -10,14 +10,11 @@ use std::{
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use thiserror::Error;
 
-use super::{Engine, SqlStore, errors::translated, sqlite};
+use super::{Engine, SqlStore, copy::FORGET_FEED_IDS, errors::translated, sqlite};
 use crate::mirror::{FEED_ID_CHECKPOINT, StoreError};
 
 /// All that there is at one moment, without free pages; the writer goes on meanwhile.
 const COPY_INTO: &str = "VACUUM INTO $1";
-/// Watchers of what will be restored have to begin anew: positions behind the backup will be given out
-/// a second time.
-const FORGET_FEED_IDS: &str = "DELETE FROM checkpoints WHERE name = $1";
 /// `ok`, or the first fault.
 const CHECK: &str = "PRAGMA integrity_check(1)";
 
@@ -107,6 +104,8 @@ impl SqlStore {
 async fn finish(copy: &Path) -> Result<(), BackupError> {
     let options = SqliteConnectOptions::new().filename(copy);
     let mut connection = options.connect().await.map_err(translated)?;
+    // Watchers of what will be restored have to begin anew: positions behind the backup will be given
+    // out a second time.
     sqlx::query(FORGET_FEED_IDS)
         .bind(FEED_ID_CHECKPOINT)
         .execute(&mut connection)

@@ -45,7 +45,7 @@ const SET_SEQUENCE: Sql = Sql::both(
      MAX(sequence) IS NOT NULL) FROM inbox",
 );
 // Whole table; it has a row for each of a few names.
-const FORGET_FEED_IDS: Sql = Sql::both("DELETE FROM checkpoints WHERE name = $1");
+pub(super) const FORGET_FEED_IDS: &str = "DELETE FROM checkpoints WHERE name = $1";
 
 /// Why nothing was copied.
 #[derive(Debug, Error)]
@@ -215,7 +215,7 @@ impl SqlStore {
 
 async fn forget_feed_ids(session: &mut Session) -> Result<u64, StoreError> {
     session
-        .run(FORGET_FEED_IDS, values![FEED_ID_CHECKPOINT])
+        .run(Sql::both(FORGET_FEED_IDS), values![FEED_ID_CHECKPOINT])
         .await
 }
 
