@@ -8,6 +8,7 @@
 //! [Clerk]: https://clerk.com
 
 pub mod backoff;
+mod closed_list;
 pub mod explain;
 pub mod histogram;
 pub mod identity;

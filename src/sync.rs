@@ -3,7 +3,6 @@
 //! Called by the doors and by `server`. Knows Clerk and the store through `mirror`'s traits only;
 //! which of two things that were said stands is for `mirror` to say.
 
-mod closed_list;
 mod ear;
 mod inbox;
 mod listings;

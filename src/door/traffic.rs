@@ -11,51 +11,40 @@ use std::{
 
 use tonic::Code;
 
-use crate::histogram::{Histogram, Recorded};
+use crate::{
+    closed_list::closed_list,
+    histogram::{Histogram, Recorded},
+};
 
-/// Of the gRPC port: an RPC, or a service whose RPCs are counted together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GrpcMethod {
-    /// `VerifySession`.
-    VerifySession,
-    /// `BatchVerifySession`.
-    BatchVerifySession,
-    /// `CheckOrgPermission`.
-    CheckOrgPermission,
-    /// `BatchCheckOrgPermission`.
-    BatchCheckOrgPermission,
-    /// `SyncUser`.
-    SyncUser,
-    /// `GetUser`.
-    GetUser,
-    /// `WatchUsers`, until its stream began.
-    WatchUsers,
-    /// `ExplainDecision`.
-    ExplainDecision,
-    /// `Check` of Envoy's external authorization.
-    Check,
-    /// Of `grpc.health.v1.Health`.
-    Health,
-    /// Everything else: reflection, and what is no RPC of ours.
-    Other,
+closed_list! {
+    /// Of the gRPC port: an RPC, or a service whose RPCs are counted together.
+    GrpcMethod {
+        /// `VerifySession`.
+        VerifySession = "VerifySession",
+        /// `BatchVerifySession`.
+        BatchVerifySession = "BatchVerifySession",
+        /// `CheckOrgPermission`.
+        CheckOrgPermission = "CheckOrgPermission",
+        /// `BatchCheckOrgPermission`.
+        BatchCheckOrgPermission = "BatchCheckOrgPermission",
+        /// `SyncUser`.
+        SyncUser = "SyncUser",
+        /// `GetUser`.
+        GetUser = "GetUser",
+        /// `WatchUsers`, until its stream began.
+        WatchUsers = "WatchUsers",
+        /// `ExplainDecision`.
+        ExplainDecision = "ExplainDecision",
+        /// `Check` of Envoy's external authorization.
+        Check = "Check",
+        /// Of `grpc.health.v1.Health`.
+        Health = "Health",
+        /// Everything else: reflection, and what is no RPC of ours.
+        Other = "other",
+    }
 }
 
 impl GrpcMethod {
-    /// All of them.
-    pub const ALL: [Self; 11] = [
-        Self::VerifySession,
-        Self::BatchVerifySession,
-        Self::CheckOrgPermission,
-        Self::BatchCheckOrgPermission,
-        Self::SyncUser,
-        Self::GetUser,
-        Self::WatchUsers,
-        Self::ExplainDecision,
-        Self::Check,
-        Self::Health,
-        Self::Other,
-    ];
-
     /// By the path of a call.
     pub(super) fn of(path: &str) -> Self {
         let of_ours = path.strip_prefix("/clerkauthz.v1.AuthzService/");
@@ -72,23 +61,6 @@ impl GrpcMethod {
             // A service that is busy is not to be restarted or taken out for it.
             path if path.starts_with("/grpc.health.v1.Health/") => Self::Health,
             _ => Self::Other,
-        }
-    }
-
-    /// Its name in metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::VerifySession => "VerifySession",
-            Self::BatchVerifySession => "BatchVerifySession",
-            Self::CheckOrgPermission => "CheckOrgPermission",
-            Self::BatchCheckOrgPermission => "BatchCheckOrgPermission",
-            Self::SyncUser => "SyncUser",
-            Self::GetUser => "GetUser",
-            Self::WatchUsers => "WatchUsers",
-            Self::ExplainDecision => "ExplainDecision",
-            Self::Check => "Check",
-            Self::Health => "Health",
-            Self::Other => "other",
         }
     }
 }
@@ -114,34 +86,25 @@ pub const CODES: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 
-/// Of the HTTP port and of the socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route {
-    /// `/forward-auth`.
-    ForwardAuth,
-    /// `/webhooks/clerk` and what is below it.
-    Webhooks,
-    /// `/metrics`.
-    Metrics,
-    /// `/livez`.
-    Livez,
-    /// `/readyz`.
-    Readyz,
-    /// What is no path of ours.
-    Other,
+closed_list! {
+    /// Of the HTTP port and of the socket.
+    Route {
+        /// `/forward-auth`.
+        ForwardAuth = "forward_auth",
+        /// `/webhooks/clerk` and what is below it.
+        Webhooks = "webhooks",
+        /// `/metrics`.
+        Metrics = "metrics",
+        /// `/livez`.
+        Livez = "livez",
+        /// `/readyz`.
+        Readyz = "readyz",
+        /// What is no path of ours.
+        Other = "other",
+    }
 }
 
 impl Route {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::ForwardAuth,
-        Self::Webhooks,
-        Self::Metrics,
-        Self::Livez,
-        Self::Readyz,
-        Self::Other,
-    ];
-
     /// By the path of a request.
     pub(super) fn of(path: &str) -> Self {
         match path {
@@ -152,18 +115,6 @@ impl Route {
             "/webhooks/clerk" => Self::Webhooks,
             path if path.starts_with("/webhooks/clerk/") => Self::Webhooks,
             _ => Self::Other,
-        }
-    }
-
-    /// Its name in metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ForwardAuth => "forward_auth",
-            Self::Webhooks => "webhooks",
-            Self::Metrics => "metrics",
-            Self::Livez => "livez",
-            Self::Readyz => "readyz",
-            Self::Other => "other",
         }
     }
 }

@@ -18,9 +18,10 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{Clock, Listings, closed_list::closed_list};
+use super::{Clock, Listings};
 use crate::{
     backoff::{Backoff, chance},
+    closed_list::closed_list,
     identity::{InstanceName, Timestamp},
     mirror::{
         Answered, DirectoryError, Effect, Entity, EntityKind, Fact, Listing, Store, StoreError,

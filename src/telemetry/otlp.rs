@@ -34,7 +34,10 @@ use opentelemetry_sdk::{
 use thiserror::Error;
 use tracing::{info, warn};
 
-use crate::trace::{self, Sampler};
+use crate::{
+    closed_list::closed_list,
+    trace::{self, Sampler},
+};
 
 /// How long what waits may hold up the end.
 const END_WITHIN: Duration = Duration::from_secs(2);
@@ -74,25 +77,13 @@ pub enum OtlpError {
     AlreadySetUp,
 }
 
-/// What is sent: spans, or log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// Spans.
-    Traces,
-    /// Log lines.
-    Logs,
-}
-
-impl Signal {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Traces, Self::Logs];
-
-    /// Its name in metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Traces => "traces",
-            Self::Logs => "logs",
-        }
+closed_list! {
+    /// What is sent: spans, or log lines.
+    Signal {
+        /// Spans.
+        Traces = "traces",
+        /// Log lines.
+        Logs = "logs",
     }
 }
 

@@ -13,6 +13,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["aws_lc_rs", "base64", "humantime", "thiserror", "url"],
     ),
     ("backoff", &[], &["fastrand"]),
+    ("closed_list", &[], &[]),
     ("histogram", &[], &[]),
     (
         "trace",
@@ -112,7 +113,14 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "sync",
-        &["authz", "backoff", "identity", "mirror", "webhook"],
+        &[
+            "authz",
+            "backoff",
+            "closed_list",
+            "identity",
+            "mirror",
+            "webhook",
+        ],
         &[
             "arc_swap",
             "aws_lc_rs",
@@ -171,6 +179,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     (
         "door",
         &[
+            "closed_list",
             "authz",
             "credential",
             "decision",
@@ -230,7 +239,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "telemetry",
-        &["histogram", "trace"],
+        &["closed_list", "histogram", "trace"],
         &[
             "opentelemetry",
             "opentelemetry_appender_tracing",

@@ -3,62 +3,31 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{door::Traffic, reason::Reason};
+use crate::{closed_list::closed_list, door::Traffic, reason::Reason};
 
-/// The RPCs that are counted, and what is asked like one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rpc {
-    /// `VerifySession`.
-    VerifySession,
-    /// An item of `BatchVerifySession`.
-    BatchVerifySession,
-    /// `CheckOrgPermission`.
-    CheckOrgPermission,
-    /// An item of `BatchCheckOrgPermission`.
-    BatchCheckOrgPermission,
-    /// `SyncUser`.
-    SyncUser,
-    /// `GetUser`.
-    GetUser,
-    /// `WatchUsers`: how it began.
-    WatchUsers,
-    /// `ExplainDecision`.
-    ExplainDecision,
-    /// `Check` of Envoy's external authorization.
-    Check,
-    /// `/forward-auth` of the HTTP door.
-    ForwardAuth,
-}
-
-impl Rpc {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::VerifySession,
-        Self::BatchVerifySession,
-        Self::CheckOrgPermission,
-        Self::BatchCheckOrgPermission,
-        Self::SyncUser,
-        Self::GetUser,
-        Self::WatchUsers,
-        Self::ExplainDecision,
-        Self::Check,
-        Self::ForwardAuth,
-    ];
-
-    /// Its name in metrics and logs.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::VerifySession => "VerifySession",
-            Self::BatchVerifySession => "BatchVerifySession",
-            Self::CheckOrgPermission => "CheckOrgPermission",
-            Self::BatchCheckOrgPermission => "BatchCheckOrgPermission",
-            Self::SyncUser => "SyncUser",
-            Self::GetUser => "GetUser",
-            Self::WatchUsers => "WatchUsers",
-            Self::ExplainDecision => "ExplainDecision",
-            Self::Check => "Check",
-            Self::ForwardAuth => "ForwardAuth",
-        }
+closed_list! {
+    /// The RPCs that are counted, and what is asked like one.
+    Rpc {
+        /// `VerifySession`.
+        VerifySession = "VerifySession",
+        /// An item of `BatchVerifySession`.
+        BatchVerifySession = "BatchVerifySession",
+        /// `CheckOrgPermission`.
+        CheckOrgPermission = "CheckOrgPermission",
+        /// An item of `BatchCheckOrgPermission`.
+        BatchCheckOrgPermission = "BatchCheckOrgPermission",
+        /// `SyncUser`.
+        SyncUser = "SyncUser",
+        /// `GetUser`.
+        GetUser = "GetUser",
+        /// `WatchUsers`: how it began.
+        WatchUsers = "WatchUsers",
+        /// `ExplainDecision`.
+        ExplainDecision = "ExplainDecision",
+        /// `Check` of Envoy's external authorization.
+        Check = "Check",
+        /// `/forward-auth` of the HTTP door.
+        ForwardAuth = "ForwardAuth",
     }
 }
 

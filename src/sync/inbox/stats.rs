@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::Inbox;
 use crate::{
-    identity::Timestamp, mirror::InboxState, sync::closed_list::closed_list, webhook::EventType,
+    closed_list::closed_list, identity::Timestamp, mirror::InboxState, webhook::EventType,
 };
 
 closed_list! {

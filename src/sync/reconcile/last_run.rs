@@ -3,9 +3,9 @@ use tracing::debug;
 
 use super::{Drift, Report, persist::Persistent};
 use crate::{
+    closed_list::closed_list,
     identity::{InstanceName, Timestamp},
     mirror::{EntityKind, Store, StoreError},
-    sync::closed_list::closed_list,
 };
 
 /// Under which it is kept.

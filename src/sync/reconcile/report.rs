@@ -1,9 +1,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    closed_list::closed_list,
     identity::Timestamp,
     mirror::{Entity, EntityKind},
-    sync::closed_list::closed_list,
 };
 
 /// Ids of each kind and class of drift that a report names; all are counted.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{WatchChange, WatchEnd};
-use crate::{identity::InstanceName, sync::closed_list::closed_list};
+use crate::{closed_list::closed_list, identity::InstanceName};
 
 closed_list! {
     /// What messages tell.
