@@ -26,9 +26,7 @@ use clerk_authz::{
 };
 use tonic::{Request, Status};
 
-use crate::support::{
-    Fixture, about, directory::TestClock, eventually, loopback, settings_for, webhook::SECRET,
-};
+use crate::support::{Fixture, about, directory::TestClock, eventually, loopback};
 
 /// A call that takes longer has waited for what is down.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -38,20 +36,6 @@ async fn clerk_by(clock: &TestClock) -> Emulator {
     Emulator::start(World::default_world(), loopback(), clock.as_clock())
         .await
         .expect("an offline Clerk")
-}
-
-/// With Clerk's API, its webhooks, and a database.
-fn settings_on(clerk: &Emulator, url: &str, more: &[(&str, &str)]) -> Settings {
-    let instance = &clerk.instances()[0];
-    let (key, api) = (instance.secret_key(), instance.issuer().to_string());
-    let mut variables = vec![
-        ("CLERK_SECRET_KEY", &*key),
-        ("CLERK_API_URL", &*api),
-        ("CLERK_AUTHZ_DATABASE_URL", url),
-        ("CLERK_WEBHOOK_SIGNING_SECRET", SECRET),
-    ];
-    variables.extend(more);
-    settings_for(clerk, &variables)
 }
 
 /// A service that goes by a clock of the test, on that Clerk.

@@ -12,7 +12,7 @@ use clerk_authz::{
         CheckOrgPermissionRequest, CheckOrgPermissionResponse,
         check_org_permission_request::Subject,
     },
-    emulator::{Directory, Emulator, TokenSpec, WebhookSettings},
+    emulator::{Directory, TokenSpec, WebhookSettings},
     server::{self, Running},
     settings::Settings,
 };
@@ -20,7 +20,7 @@ use tonic::Status;
 
 use crate::support::{
     Fixture, PATIENCE, Reason, database::Database, eventually, offline_clerk, reason_of,
-    settings_for, webhook::SECRET,
+    settings_on, webhook::SECRET,
 };
 
 /// The offline Clerk, which tells the service of every change, and the service on a database.
@@ -37,7 +37,7 @@ impl Scene {
 
     async fn start_with(database: Database, more: &[(&str, &str)]) -> Self {
         let clerk = offline_clerk().await;
-        let settings = settings_of(&clerk, &database, more);
+        let settings = settings_on(&clerk, &database.place.url(), more);
         let scene = Self {
             fixture: Fixture::start_on(clerk, &settings).await,
             settings,
@@ -108,23 +108,6 @@ impl Scene {
     async fn stop(self) {
         self.fixture.stop().await;
     }
-}
-
-fn settings_of(clerk: &Emulator, database: &Database, more: &[(&str, &str)]) -> Settings {
-    let instance = &clerk.instances()[0];
-    let (key, api, url) = (
-        instance.secret_key(),
-        instance.issuer().to_string(),
-        database.place.url(),
-    );
-    let mut variables = vec![
-        ("CLERK_SECRET_KEY", &*key),
-        ("CLERK_API_URL", &*api),
-        ("CLERK_AUTHZ_DATABASE_URL", &*url),
-        ("CLERK_WEBHOOK_SIGNING_SECRET", SECRET),
-    ];
-    variables.extend(more);
-    settings_for(clerk, &variables)
 }
 
 /// Asks whether the token's user may create invoices in Acme.

@@ -6,9 +6,10 @@ use clerk_authz::{
 };
 use tonic::Code;
 
-use super::{Load, clerk_by, service_by, settings_on};
+use super::{Load, clerk_by, service_by};
 use crate::support::{
     Reason, assert_denied, database::Place, directory::TestClock, eventually, reason_of,
+    settings_on,
 };
 
 /// From one look to the next.

@@ -5,8 +5,8 @@ use clerk_authz::{
     emulator::TokenSpec,
 };
 
-use super::{Load, clerk_by, service_by, settings_on};
-use crate::support::{Reason, assert_denied, database::Place, directory::TestClock};
+use super::{Load, clerk_by, service_by};
+use crate::support::{Reason, assert_denied, database::Place, directory::TestClock, settings_on};
 
 const HOUR: i64 = 3_600;
 

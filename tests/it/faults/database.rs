@@ -16,10 +16,10 @@ use tokio::{
 };
 use tonic::{Code, Request, Response, Status};
 
-use super::{AT_ONCE, Load, clerk_by, service_by, settings_on};
+use super::{AT_ONCE, Load, clerk_by, service_by};
 use crate::support::{
     Fixture, PATIENCE, database::Place, directory::TestClock, eventually, get, postgres, reason_of,
-    webhook::user_updated,
+    settings_on, webhook::user_updated,
 };
 
 /// A lock on all that is asked for, as a migration by hand takes it; a dead disk looks the same.
@@ -47,13 +47,11 @@ async fn is_called(fixture: &Fixture, first_name: &str) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_database_may_hang() {
+/// A service under load on this database, which has a user.
+async fn all_is_well(url: &str) -> (Arc<Fixture>, Load) {
     let clock = TestClock::at_now();
-    let place = Place::postgres().await;
-    let url = place.url();
     let clerk = clerk_by(&clock).await;
-    let settings = settings_on(&clerk, &url, &[]);
+    let settings = settings_on(&clerk, url, &[]);
     let fixture = service_by(&clock, clerk, &settings).await;
     let addr = fixture.service.http_addr();
     let sent = user_updated("msg_1", "user_1", "Ada", 5).status(addr).await;
@@ -61,6 +59,15 @@ async fn the_database_may_hang() {
     is_called(&fixture, "Ada").await;
     let load = Load::on(&fixture);
     load.goes_on("all is well").await;
+    (fixture, load)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_database_may_hang() {
+    let place = Place::postgres().await;
+    let url = place.url();
+    let (fixture, load) = all_is_well(&url).await;
+    let addr = fixture.service.http_addr();
 
     let mut beside = postgres::beside(&url).await;
     sqlx::raw_sql(HANG)
@@ -134,22 +141,14 @@ fn slow_road(folder: &Path, server: &str, milliseconds: &Arc<AtomicU64>) {
 /// Answers come later, and are right; what asks the database not at all is as fast as ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_database_may_be_slow() {
-    let clock = TestClock::at_now();
     let url = Place::postgres().await.url();
     let (address, server) = url.split_once("?host=").expect("a socket");
     let folder = tempfile::tempdir().expect("a folder");
     let milliseconds = Arc::<AtomicU64>::default();
     slow_road(folder.path(), server, &milliseconds);
     let url = format!("{address}?host={}", folder.path().display());
-    let clerk = clerk_by(&clock).await;
-    let settings = settings_on(&clerk, &url, &[]);
-    let fixture = service_by(&clock, clerk, &settings).await;
+    let (fixture, load) = all_is_well(&url).await;
     let addr = fixture.service.http_addr();
-    let sent = user_updated("msg_1", "user_1", "Ada", 5).status(addr).await;
-    assert_eq!(sent, 204);
-    is_called(&fixture, "Ada").await;
-    let load = Load::on(&fixture);
-    load.goes_on("all is well").await;
 
     milliseconds.store(SLOW.as_millis() as u64, Relaxed);
     let begun = Instant::now();

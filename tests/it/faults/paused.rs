@@ -7,13 +7,13 @@ use clerk_authz::{
     mirror::{Mirror, Upkeep, UserKey},
 };
 
-use super::{Load, settings_on};
+use super::Load;
 use crate::support::{
     Fixture, Reason, about, client,
     database::{Database, Place, user_id},
     eventually, eventually_within, offline_clerk,
     process::Service,
-    reason_of,
+    reason_of, settings_on,
     webhook::{Message, SECRET, user_updated},
 };
 

@@ -57,6 +57,20 @@ pub fn settings_for(clerk: &Emulator, more: &[(&str, &str)]) -> Settings {
     settings(&variables)
 }
 
+/// The same with Clerk's API, its webhooks, and the database at `url`.
+pub fn settings_on(clerk: &Emulator, url: &str, more: &[(&str, &str)]) -> Settings {
+    let instance = &clerk.instances()[0];
+    let (key, api) = (instance.secret_key(), instance.issuer().to_string());
+    let mut variables = vec![
+        ("CLERK_SECRET_KEY", &*key),
+        ("CLERK_API_URL", &*api),
+        ("CLERK_AUTHZ_DATABASE_URL", url),
+        ("CLERK_WEBHOOK_SIGNING_SECRET", webhook::SECRET),
+    ];
+    variables.extend(more);
+    settings_for(clerk, &variables)
+}
+
 pub fn settings(variables: &[(&str, &str)]) -> Settings {
     let mut environment: EnvironmentVariables = [
         ("CLERK_AUTHZ_GRPC_ADDR", "127.0.0.1:0"),
