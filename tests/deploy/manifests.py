@@ -8,7 +8,6 @@ its part skipped; with CI=true that is a failure.
 """
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -18,8 +17,7 @@ from pathlib import Path
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "languages"))
-from harness import BINARY, ROOT, check, report  # noqa: E402
-import harness  # noqa: E402
+from harness import BINARY, ROOT, check, run_parts  # noqa: E402
 from rendering import (  # noqa: E402
     ALL, CASES, CHART, EXAMPLES, HELM, INSTANCES, KUBECTL, KUBERNETES, LEAST, OPERATOR,
     container, deployment, documents, environment, helm, merged, overlay, pod, render, schema_problem,
@@ -321,34 +319,15 @@ def kustomize(suite):
         check(suite, "and decides how many", "replicas" not in deployment(rendered)["spec"], deployment(rendered)["spec"])
 
 
-def main():
-    skipped = 0
-    for name, tool, part in [
-        ("helm: documents", HELM, valid),
-        ("helm: hardening", HELM, hardened),
-        ("helm: probes", HELM, probes),
-        ("helm: switches", HELM, switches),
-        ("helm: selectors", HELM, selectors),
-        ("helm: network", HELM, network),
-        ("helm: refusals", HELM, refusals),
-        ("helm: values", HELM, documented),
-        ("helm: settings", HELM and Path(BINARY).exists(), settings),
-        ("kustomize", HELM and KUBECTL, kustomize),
-    ]:
-        if not tool:
-            print(f"skipped: {name}: its tool is not installed: run `make setup`")
-            skipped += 1
-            continue
-        suite = []
-        try:
-            part(suite)
-        except AssertionError as error:
-            check(suite, "it renders", False, error)
-        report(name, suite)
-    if os.environ.get("CI") == "true":
-        harness.failed += skipped
-    print(f"{harness.passed} passed, {harness.failed} failed, {skipped} skipped")
-    sys.exit(1 if harness.failed else 0)
-
-
-main()
+run_parts([
+    ("helm: documents", HELM, valid),
+    ("helm: hardening", HELM, hardened),
+    ("helm: probes", HELM, probes),
+    ("helm: switches", HELM, switches),
+    ("helm: selectors", HELM, selectors),
+    ("helm: network", HELM, network),
+    ("helm: refusals", HELM, refusals),
+    ("helm: values", HELM, documented),
+    ("helm: settings", HELM and Path(BINARY).exists(), settings),
+    ("kustomize", HELM and KUBECTL, kustomize),
+])

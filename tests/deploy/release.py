@@ -17,8 +17,7 @@ import yaml
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "languages"))
-from harness import ROOT, check, report  # noqa: E402
-import harness  # noqa: E402
+from harness import ROOT, check, run_parts  # noqa: E402
 from rendering import found  # noqa: E402
 
 CARGO = tomllib.loads((ROOT / "Cargo.toml").read_text())
@@ -121,28 +120,12 @@ def lint(tool, files):
     return part
 
 
-def main():
-    skipped = 0
-    for name, tool, part in [
-        ("versions", True, versions),
-        ("docker context", True, context),
-        ("changelog", True, changelog),
-        ("package", True, package),
-        ("workflows", True, workflows),
-        ("hadolint", HADOLINT, lint(HADOLINT, [ROOT / "deploy/Dockerfile"])),
-        ("actionlint", ACTIONLINT, lint(ACTIONLINT, WORKFLOWS)),
-    ]:
-        if not tool:
-            print(f"skipped: {name}: it is not installed: run `make setup`")
-            skipped += 1
-            continue
-        suite = []
-        part(suite)
-        report(name, suite)
-    if os.environ.get("CI") == "true":
-        harness.failed += skipped
-    print(f"{harness.passed} passed, {harness.failed} failed, {skipped} skipped")
-    sys.exit(1 if harness.failed else 0)
-
-
-main()
+run_parts([
+    ("versions", True, versions),
+    ("docker context", True, context),
+    ("changelog", True, changelog),
+    ("package", True, package),
+    ("workflows", True, workflows),
+    ("hadolint", HADOLINT, lint(HADOLINT, [ROOT / "deploy/Dockerfile"])),
+    ("actionlint", ACTIONLINT, lint(ACTIONLINT, WORKFLOWS)),
+])

@@ -119,3 +119,28 @@ def report(language, suite):
     for name, ok, detail in suite:
         if not ok:
             print(f"  FAILED {name}: {detail}", flush=True)
+
+
+def run_parts(parts):
+    """Runs each part (its name, whether its tool is there, what it does to a suite), and ends with what
+    was found. A part without its tool is skipped; with CI=true that is a failure."""
+    skipped = 0
+    for name, tool, part in parts:
+        if not tool:
+            print(f"skipped: {name}: its tool is not installed: run `make setup`")
+            skipped += 1
+            continue
+        suite = []
+        try:
+            part(suite)
+        except AssertionError as error:
+            check(suite, "it runs", False, error)
+        report(name, suite)
+    end(skipped)
+
+
+def end(skipped=0):
+    """The closing line, and the exit code."""
+    failures = failed + (skipped if os.environ.get("CI") == "true" else 0)
+    print(f"{passed} passed, {failures} failed, {skipped} skipped")
+    sys.exit(1 if failures else 0)

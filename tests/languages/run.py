@@ -23,7 +23,6 @@ import grpc  # noqa: E402
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # noqa: E402
 
-CI = os.environ.get("CI") == "true"
 GRPC, HTTP, CLERK = (f"127.0.0.1:{free_port()}" for _ in range(3))
 
 
@@ -273,9 +272,7 @@ def main():
     report("end", suite)
     for note in notes:
         print(note)
-    failed = harness.failed + (skipped if CI else 0)
-    print(f"{harness.passed} passed, {failed} failed, {skipped} skipped")
-    sys.exit(1 if failed else 0)
+    harness.end(skipped)
 
 
 main()
