@@ -8,7 +8,9 @@ use envoy_types::{
     pb::envoy::service::auth::v3::authorization_server::{Authorization, AuthorizationServer},
 };
 use prost::Message;
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{Request, Response, Status};
+
+use crate::empty;
 
 struct Allow(CheckResponse);
 
@@ -23,16 +25,5 @@ impl Authorization for Allow {
 pub(crate) fn serve(addr: SocketAddr, answer: &Path) {
     let answer = std::fs::read(answer).expect("an answer");
     let answer = CheckResponse::decode(&*answer).expect("an answer of Envoy's protocol");
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
-    runtime.expect("a runtime").block_on(async {
-        Server::builder()
-            .max_concurrent_streams(1_000)
-            .tcp_nodelay(true)
-            .add_service(AuthorizationServer::new(Allow(answer)))
-            .serve(addr)
-            .await
-            .expect("serves");
-    });
+    empty::serve_only(AuthorizationServer::new(Allow(answer)), addr);
 }

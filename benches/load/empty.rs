@@ -88,6 +88,20 @@ impl tower::Service<http::Request<Body>> for Empty {
 }
 
 pub(crate) fn serve(addr: SocketAddr) {
+    serve_only(Empty, addr);
+}
+
+/// Nothing but this service, under the settings of the real one.
+pub(crate) fn serve_only<S>(service: S, addr: SocketAddr)
+where
+    S: tower::Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+        + NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -95,7 +109,7 @@ pub(crate) fn serve(addr: SocketAddr) {
         Server::builder()
             .max_concurrent_streams(1_000)
             .tcp_nodelay(true)
-            .add_service(Empty)
+            .add_service(service)
             .serve(addr)
             .await
             .expect("serves");
