@@ -331,7 +331,8 @@ fn the_table_has_every_room_of_the_library() {
     let library = include_str!("../../src/lib.rs");
     let declared: Vec<&str> = library
         .lines()
-        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .map(|line| line.strip_prefix("pub ").unwrap_or(line))
+        .filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'))
         .collect();
     let mut known: Vec<&str> = TABLE.iter().map(|(room, ..)| *room).collect();
     let mut declared_sorted = declared.clone();
