@@ -164,6 +164,7 @@ impl Memberships {
             && let Some(Answered { value, as_of }) = mirrored
                 .membership(&instance.name, organization, user, look_up)
                 .await
+            && !self.is_known_since(&key, as_of)
         {
             // Remembered, and to be kept by callers, no longer than what Clerk says now.
             let age = look_up.now.since(as_of);
@@ -197,6 +198,16 @@ impl Memberships {
         };
         let known = Known::new(value, as_of, keep_for, bytes + heap);
         Ok(self.memberships.found(key, known, (self.clock)()))
+    }
+
+    /// Whether something is known of the membership that what the mirror says as of `as_of` must not
+    /// undo: what is younger, or a "no" that is as old.
+    fn is_known_since(&self, key: &MembershipKey, as_of: Timestamp) -> bool {
+        let known = self.memberships.peek(key);
+        known.is_some_and(|known| match &*known.value {
+            MembershipAnswer::Member(_) => known.as_of > as_of,
+            MembershipAnswer::NotAMember | MembershipAnswer::NoOrganization => known.as_of >= as_of,
+        })
     }
 
     /// The organization that has the slug, as fresh as asked.

@@ -182,6 +182,36 @@ on_each_engine! {
         assert_eq!(scene.at_hand().await.source, Some(Source::Clerk));
     }
 
+    /// A change whose webhook was lost: the mirror is younger than it may be, and older than the answer.
+    async fn what_clerk_said_later_is_not_undone_by_the_mirror(database: Database) {
+        let scene = Scene::start(database).await;
+        let seen = scene.ms(30);
+        scene.database.apply([api_membership(membership("org_1", "user_1", 5), seen)]).await;
+        let now = scene.ask(Consistency::FullyConsistent).await.expect("told");
+        assert_eq!((now.reason, now.source), (Reason::NotAMember, Some(Source::Clerk)));
+
+        // A "no" answers for ten seconds, and is known for longer.
+        scene.clock.step(11);
+        let later = scene.at_hand().await;
+        assert_eq!((later.reason, later.source), (Reason::NotAMember, Some(Source::Clerk)));
+        // Until the mirror has seen what is younger.
+        scene.clock.step(11);
+        let seen = scene.ms(0);
+        scene.database.apply([api_membership(membership("org_1", "user_1", 5), seen)]).await;
+        assert_eq!(scene.at_hand().await.source, Some(Source::Mirror));
+    }
+
+    /// What the mirror said before is no reason to ask Clerk again.
+    async fn what_the_mirror_said_it_says_again(database: Database) {
+        let scene = Scene::start(database).await;
+        let seen = scene.ms(30);
+        scene.database.apply([api_membership(membership("org_1", "user_1", 5), seen)]).await;
+        assert_eq!(scene.at_hand().await.source, Some(Source::Mirror));
+        scene.clock.step(61);
+        assert_eq!(scene.at_hand().await.source, Some(Source::Mirror));
+        assert_eq!(scene.clerk.asked(), 0);
+    }
+
     async fn what_is_too_old_or_from_the_future_is_asked_at_clerk(database: Database) {
         let scene = Scene::start(database).await;
         let old = scene.ms(3_600);
