@@ -1,5 +1,7 @@
 //! The `authorization` header (RFC 9110 §11.6.2, RFC 6750 §2.1).
 
+use memchr::{memchr2, memchr3};
+
 /// What the values of `authorization` hold.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Authorization<'a> {
@@ -21,19 +23,19 @@ pub(super) fn read(values: &[String]) -> Authorization<'_> {
         [value] => value.trim_matches([' ', '\t']),
         [..] => return Authorization::Ambiguous,
     };
-    match value.split_once([' ', '\t']) {
+    // Tokens are long: they are searched with all the machine has for it.
+    let space = memchr2(b' ', b'\t', value.as_bytes());
+    match space.and_then(|at| Some((value.get(..at)?, value.get(at + 1..)?))) {
         None if value.is_empty() => Authorization::None,
         None if value.eq_ignore_ascii_case("bearer") => Authorization::Empty,
         // `T` alone; a comma cannot stand in a token.
         None if value.contains(',') => Authorization::Ambiguous,
         None => Authorization::Token(value),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => {
-            if rest.contains(',') {
-                Authorization::Ambiguous
-            } else if rest.contains([' ', '\t']) {
-                Authorization::Malformed
-            } else {
-                Authorization::Token(rest)
+            match memchr3(b',', b' ', b'\t', rest.as_bytes()) {
+                None => Authorization::Token(rest),
+                Some(_) if rest.contains(',') => Authorization::Ambiguous,
+                Some(_) => Authorization::Malformed,
             }
         }
         // `Basic x, Bearer T` is a joined header too; a comma alone also stands in other schemes.

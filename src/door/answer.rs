@@ -12,7 +12,7 @@ use http::{
 };
 use serde::Serialize;
 
-pub use self::identity::{IDENTITY_HEADERS, is_identity_header, to_remove};
+pub use self::identity::{IDENTITY_HEADERS, IdentityHeaders, is_identity_header};
 use crate::{
     authz::{Authorization, Outcome},
     decision::Reverification,
@@ -21,12 +21,9 @@ use crate::{
 
 /// What becomes of a request, in HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It goes on to its upstream.
-    Forward {
-        /// Takes the place of every value that the request has under these names.
-        headers: Vec<(HeaderName, HeaderValue)>,
-    },
+pub enum Answer<'a> {
+    /// It goes on to its upstream, with these headers.
+    Forward(IdentityHeaders<'a>),
     /// It is answered here.
     Refuse(Refusal),
 }
@@ -43,13 +40,11 @@ pub struct Refusal {
 }
 
 /// The answer for what was decided under this id.
-pub fn answer(authorization: &Authorization, decision_id: &str) -> Answer {
+pub fn answer<'a>(authorization: &'a Authorization, decision_id: &'a str) -> Answer<'a> {
     let reason = authorization.reason;
     let refusal = match &authorization.outcome {
         Outcome::Allowed { identity } => {
-            return Answer::Forward {
-                headers: identity::headers(identity.as_ref(), decision_id),
-            };
+            return Answer::Forward(IdentityHeaders::of(identity.as_ref(), decision_id));
         }
         Outcome::Unauthenticated {
             sign_in: Some(page),

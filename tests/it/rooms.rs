@@ -30,7 +30,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     (
         "credential",
         &["explain", "identity", "reason", "token"],
-        &["percent_encoding", "thiserror"],
+        &["memchr", "percent_encoding", "thiserror"],
     ),
     (
         "mirror",

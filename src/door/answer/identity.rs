@@ -1,8 +1,8 @@
 //! The headers that tell an upstream who sends a request, and those that only pretend to.
 
-use std::fmt::Write;
+use std::borrow::Cow;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::{authz::Identity, identity::Texts};
@@ -50,71 +50,78 @@ pub fn is_identity_header(name: &str) -> bool {
         })
 }
 
-/// The names to take out of a request that has these, where `set` takes the place of others: every
-/// name of ours that is not set, and every spelling of one.
-pub fn to_remove<'a>(
-    names: impl Iterator<Item = &'a str>,
-    set: &[(HeaderName, HeaderValue)],
-) -> Vec<String> {
-    let is_set = |name: &str| set.iter().any(|(known, _)| known == name);
-    let mut removed: Vec<String> = IDENTITY_HEADERS
-        .iter()
-        .map(HeaderName::as_str)
-        .chain(names.filter(|name| is_identity_header(name)))
-        // Proxies compare in lower case, and remove after they have set.
-        .map(str::to_ascii_lowercase)
-        .filter(|name| !is_set(name))
-        .collect();
-    removed.sort_unstable();
-    removed.dedup();
-    removed
+/// The headers that tell an upstream who sends a request: of each name of [`IDENTITY_HEADERS`] the
+/// value that takes the place of every other, or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityHeaders<'a>([Option<Cow<'a, str>>; IDENTITY_HEADERS.len()]);
+
+impl<'a> IdentityHeaders<'a> {
+    /// About whoever sends a request that was decided about under this id.
+    pub(super) fn of(identity: Option<&'a Identity>, decision_id: &'a str) -> Self {
+        let session = identity.map(|identity| &identity.verified.session);
+        let actor = session.and_then(|session| session.actor.as_deref());
+        let organization_id = identity.and_then(Identity::organization_id);
+        let permissions = identity.and_then(Identity::permissions);
+        // In the order of the names.
+        Self([
+            session.map(|session| encoded(session.user_id.as_str())),
+            session.map(|session| encoded(session.session_id.as_str())),
+            organization_id.map(|id| encoded(id.as_str())),
+            identity.and_then(Identity::organization_slug).map(encoded),
+            identity.and_then(Identity::role).map(encoded),
+            permissions.and_then(list).map(Cow::Owned),
+            actor.map(|actor| encoded(&actor.subject)),
+            Some(encoded(decision_id)),
+        ])
+    }
+
+    /// With these values, in the order of the names.
+    #[cfg(test)]
+    pub(in crate::door) const fn with(
+        values: [Option<Cow<'a, str>>; IDENTITY_HEADERS.len()],
+    ) -> Self {
+        Self(values)
+    }
+
+    /// Those that are set: visible ASCII.
+    pub fn set(&self) -> impl Iterator<Item = (&'static HeaderName, &str)> {
+        let named = IDENTITY_HEADERS.iter().zip(&self.0);
+        named.filter_map(|(name, value)| Some((name, value.as_deref()?)))
+    }
+
+    /// The names to take out of a request that has these: every name of ours that is not set, and every
+    /// spelling of one.
+    pub fn to_remove<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<Cow<'static, str>> {
+        let unset = IDENTITY_HEADERS.iter().zip(&self.0);
+        let unset = unset.filter_map(|(name, value)| value.is_none().then_some(name.as_str()));
+        let mut removed: Vec<Cow<'static, str>> = unset.map(Cow::Borrowed).collect();
+        for name in names.filter(|name| is_identity_header(name)) {
+            // Proxies compare in lower case, and remove after they have set.
+            let name = name.to_ascii_lowercase();
+            let is_ours = IDENTITY_HEADERS.iter().any(|known| *known == *name);
+            if !is_ours && !removed.contains(&Cow::Borrowed(&name)) {
+                removed.push(Cow::Owned(name));
+            }
+        }
+        removed
+    }
 }
 
-/// The headers about whoever sends a request.
-pub(super) fn headers(
-    identity: Option<&Identity>,
-    decision_id: &str,
-) -> Vec<(HeaderName, HeaderValue)> {
-    let mut headers = Vec::with_capacity(IDENTITY_HEADERS.len());
-    let mut set = |name: HeaderName, value: Option<&str>| {
-        let value = value.map(|value| utf8_percent_encode(value, ENCODED).to_string());
-        // What is encoded is visible ASCII.
-        if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
-            headers.push((name, value));
-        }
-    };
-    set(DECISION_ID, Some(decision_id));
-    let Some(identity) = identity else {
-        return headers;
-    };
-    let session = &identity.verified.session;
-    set(USER_ID, Some(session.user_id.as_str()));
-    set(SESSION_ID, Some(session.session_id.as_str()));
-    set(
-        ACTOR_ID,
-        session.actor.as_deref().map(|actor| &*actor.subject),
-    );
-    set(ORG_ID, identity.organization_id().map(|id| id.as_str()));
-    set(ORG_SLUG, identity.organization_slug());
-    set(ORG_ROLE, identity.role());
-    let permissions = identity.permissions();
-    if let Some(value) = permissions.and_then(list) {
-        headers.push((ORG_PERMISSIONS, value));
-    }
-    headers
+fn encoded(value: &str) -> Cow<'_, str> {
+    utf8_percent_encode(value, ENCODED).into()
 }
 
 /// With commas between; `None` where there is nothing to say, or too much.
-fn list(permissions: &Texts) -> Option<HeaderValue> {
+fn list(permissions: &Texts) -> Option<String> {
     let mut list = String::new();
     for permission in permissions.iter() {
-        let comma = if list.is_empty() { "" } else { "," };
-        write!(list, "{comma}{}", utf8_percent_encode(permission, ENCODED)).ok()?;
+        if !list.is_empty() {
+            list.push(',');
+        }
+        list.extend(utf8_percent_encode(permission, ENCODED));
         if list.len() > MAX_PERMISSIONS_BYTES {
             return None;
         }
     }
-    HeaderValue::try_from(list)
-        .ok()
-        .filter(|list| !list.is_empty())
+    Some(list).filter(|list| !list.is_empty())
 }

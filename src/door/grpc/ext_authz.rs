@@ -3,10 +3,13 @@
 //!
 //! It translates; the route policy and `authz` decide.
 
+mod codec;
 mod request;
 mod response;
+mod yes;
 
 use std::{
+    cell::OnceCell,
     convert::Infallible,
     fmt::Debug,
     future::Future,
@@ -15,17 +18,18 @@ use std::{
     task::{Context, Poll},
 };
 
-use envoy_types::ext_authz::v3::pb::CheckResponse;
 use tonic::{
     Request, Response, Status,
     body::Body,
     server::{Grpc, NamedService, UnaryService},
 };
-use tonic_prost::ProstCodec;
 use tower::Service;
 use tracing::warn;
 
-use self::request::{CheckRequest, Http};
+use self::{
+    codec::{CheckCodec, Encoded, Received},
+    request::{CheckRequest, Http},
+};
 use super::{
     MAX_REQUEST_BYTES, limits,
     request_id::{self, identified},
@@ -65,17 +69,17 @@ impl ExtAuthzDoor {
         }
     }
 
-    async fn check(
-        self,
-        request: Request<CheckRequest>,
-    ) -> Result<Response<CheckResponse>, Status> {
+    async fn check(self, request: Request<Received>) -> Result<Response<Encoded>, Status> {
         let began = self.decisions.begin();
         let id = request_id::of(&request);
         let patience = limits::patience(request.metadata().as_ref());
-        let request = request.into_inner();
+        let Received(message) = request.into_inner();
+        let Ok(request) = CheckRequest::read(&message) else {
+            return identified(id, Err(Status::internal("this is no CheckRequest")));
+        };
         // Without a request nothing is known of it, and no route is about that.
         let nothing = Http::default();
-        let http = request.http().unwrap_or(&nothing);
+        let http = request.http.as_ref().unwrap_or(&nothing);
         let context = request.context();
         let pairs = context.iter().map(|(key, value)| (&**key, &**value));
         let narrowing = Access::narrowing(pairs).unwrap_or_else(|error| {
@@ -88,8 +92,8 @@ impl ExtAuthzDoor {
         });
         let proxied = ProxiedRequest {
             method: &http.method(),
-            authority: &http.host,
-            target: &http.path,
+            authority: http.host,
+            target: http.path,
             is_https: http.is_https(),
             authorization: &http.texts("authorization"),
             cookie: &http.texts("cookie"),
@@ -138,9 +142,8 @@ impl Service<http::Request<Body>> for ExtAuthzDoor {
         }
         let check = Check(self.clone());
         Box::pin(async move {
-            let codec = ProstCodec::<CheckResponse, CheckRequest>::default();
             let mut grpc =
-                Grpc::new(codec).apply_max_message_size_config(Some(MAX_REQUEST_BYTES), None);
+                Grpc::new(CheckCodec).apply_max_message_size_config(Some(MAX_REQUEST_BYTES), None);
             Ok(grpc.unary(check, request).await)
         })
     }
@@ -151,24 +154,28 @@ struct Check(ExtAuthzDoor);
 
 impl Check {
     /// Where Envoy's own call says nothing of a trace, the request that it asks about may.
-    fn followed(&self, request: &Request<CheckRequest>) -> Option<Followed> {
+    fn followed(&self, request: &Request<Received>) -> Option<Followed> {
         if trace::is_followed() || request.metadata().contains_key("traceparent") {
             return None;
         }
-        let http = request.get_ref().http();
         let name = || "envoy.service.auth.v3.Authorization/Check".into();
-        trace::begin(name, |name| match http?.values(name)[..] {
-            [one] => Some(one),
-            _ => None,
+        let Received(message) = request.get_ref();
+        let read = OnceCell::new();
+        trace::begin(name, |name| {
+            let read = read.get_or_init(|| CheckRequest::read(message).ok());
+            match read.as_ref()?.http.as_ref()?.values(name)[..] {
+                [one] => Some(one),
+                _ => None,
+            }
         })
     }
 }
 
-impl UnaryService<CheckRequest> for Check {
-    type Response = CheckResponse;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<CheckResponse>, Status>> + Send>>;
+impl UnaryService<Received> for Check {
+    type Response = Encoded;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Encoded>, Status>> + Send>>;
 
-    fn call(&mut self, request: Request<CheckRequest>) -> Self::Future {
+    fn call(&mut self, request: Request<Received>) -> Self::Future {
         let followed = self.followed(&request);
         Box::pin(trace::inside(followed, self.0.clone().check(request)))
     }

@@ -180,13 +180,23 @@ impl ForwardAuthDoor {
             &authorization,
             &decision_id,
         );
-        let (status, headers, body) = match answer(&authorization, &decision_id) {
-            Answer::Forward { headers } => (StatusCode::OK, headers, String::new()),
-            Answer::Refuse(refusal) => (refusal.status, refusal.headers, refusal.body),
+        let mut response = match answer(&authorization, &decision_id) {
+            Answer::Forward(headers) => {
+                let mut response = Response::new(Body::empty());
+                // What is set is visible ASCII.
+                let values = headers.set().filter_map(|(name, value)| {
+                    Some((name.clone(), HeaderValue::from_str(value).ok()?))
+                });
+                response.headers_mut().extend(values);
+                response
+            }
+            Answer::Refuse(refusal) => {
+                let mut response = Response::new(Body::from(refusal.body));
+                *response.status_mut() = refusal.status;
+                response.headers_mut().extend(refusal.headers);
+                response
+            }
         };
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = status;
-        response.headers_mut().extend(headers);
         // Proxies may keep answers to subrequests; a decision is for one request.
         response
             .headers_mut()

@@ -3,7 +3,7 @@
 use envoy_types::{
     ext_authz::v3::pb::{
         CheckResponse, DeniedHttpResponse, HeaderAppendAction, HeaderValue, HeaderValueOption,
-        HttpResponse, HttpStatus, OkHttpResponse,
+        HttpResponse, HttpStatus,
     },
     pb::google::{
         protobuf::{Struct, Value, value::Kind},
@@ -14,13 +14,18 @@ use http::{
     HeaderName, HeaderValue as HttpValue,
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
+use prost::Message;
 use tonic::Code;
 
-use super::request::Http;
+use super::{
+    codec::Encoded,
+    request::Http,
+    yes::{self, Yes},
+};
 use crate::{
-    authz::{Authorization, Outcome},
+    authz::{Authorization, Identity, Outcome},
     door::{
-        answer::{Answer, Refusal, answer, to_remove},
+        answer::{Answer, Refusal, answer},
         grpc::status,
     },
 };
@@ -33,27 +38,31 @@ pub(super) fn response(
     authorization: &Authorization,
     decision_id: &str,
     request: &Http,
-) -> CheckResponse {
-    let http_response = match answer(authorization, decision_id) {
-        Answer::Forward { headers } => HttpResponse::OkResponse(OkHttpResponse {
-            headers_to_remove: to_remove(request.names(), &headers),
-            headers: headers.iter().map(option).collect(),
-            ..OkHttpResponse::default()
-        }),
-        Answer::Refuse(_) if request.is_grpc() => {
-            HttpResponse::DeniedResponse(denied(&in_grpc(authorization)))
+) -> Encoded {
+    let decision = decision(authorization, decision_id);
+    let refusal = match answer(authorization, decision_id) {
+        Answer::Forward(headers) => {
+            return Yes {
+                reason: authorization.reason.name(),
+                removed: &headers.to_remove(request.names()),
+                headers: &headers,
+                metadata: (METADATA_KEY, &decision),
+            }
+            .encode();
         }
-        Answer::Refuse(refusal) => HttpResponse::DeniedResponse(denied(&refusal)),
+        Answer::Refuse(_) if request.is_grpc() => in_grpc(authorization),
+        Answer::Refuse(refusal) => refusal,
     };
-    CheckResponse {
+    let response = CheckResponse {
         status: Some(rpc::Status {
             code: code(&authorization.outcome) as i32,
             message: authorization.reason.name().to_owned(),
             details: Vec::new(),
         }),
-        dynamic_metadata: Some(metadata(authorization, decision_id)),
-        http_response: Some(http_response),
-    }
+        dynamic_metadata: Some(metadata(&decision)),
+        http_response: Some(HttpResponse::DeniedResponse(denied(&refusal))),
+    };
+    Encoded(response.encode_to_vec())
 }
 
 const fn code(outcome: &Outcome) -> Code {
@@ -119,14 +128,15 @@ fn option((name, value): &(HeaderName, HttpValue)) -> HeaderValueOption {
 }
 
 /// For access logs and rate limits.
-fn metadata(authorization: &Authorization, decision_id: &str) -> Struct {
+fn decision<'a>(authorization: &'a Authorization, decision_id: &'a str) -> yes::Texts<'a> {
     let identity = match &authorization.outcome {
         Outcome::Allowed { identity } => identity.as_ref(),
         Outcome::Unauthenticated { .. }
         | Outcome::Forbidden { .. }
         | Outcome::Unavailable { .. } => None,
     };
-    let fields = [
+    let organization_id = identity.and_then(Identity::organization_id);
+    [
         ("decision_id", Some(decision_id)),
         ("reason", Some(authorization.reason.name())),
         ("route", authorization.route.as_deref()),
@@ -135,16 +145,14 @@ fn metadata(authorization: &Authorization, decision_id: &str) -> Struct {
             "user_id",
             identity.map(|identity| identity.verified.session.user_id.as_str()),
         ),
-        (
-            "organization_id",
-            identity
-                .and_then(|identity| identity.organization_id())
-                .map(|id| id.as_str()),
-        ),
-    ];
-    let texts = fields.into_iter().filter_map(|(name, text)| {
-        let kind = Some(Kind::StringValue(text?.to_owned()));
-        Some((name.to_owned(), Value { kind }))
+        ("organization_id", organization_id.map(|id| id.as_str())),
+    ]
+}
+
+fn metadata(decision: &yes::Texts<'_>) -> Struct {
+    let texts = decision.iter().filter_map(|(name, text)| {
+        let kind = Some(Kind::StringValue((*text)?.to_owned()));
+        Some(((*name).to_owned(), Value { kind }))
     });
     let decision = Struct {
         fields: texts.collect(),
