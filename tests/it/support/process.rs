@@ -37,6 +37,7 @@ impl Service {
                 ("CLERK_AUTHZ_GRPC_ADDR", "127.0.0.1:0"),
                 ("CLERK_AUTHZ_HTTP_ADDR", "127.0.0.1:0"),
                 ("CLERK_AUTHZ_RECONCILE_AT", "off"),
+                ("CLERK_AUTHZ_DRAIN_PAUSE", "0s"),
             ])
             .envs(variables.iter().copied())
             .stderr(Stdio::piped())
