@@ -2,6 +2,7 @@
 
 pub mod database;
 pub mod directory;
+pub mod frames;
 pub mod postgres;
 pub mod process;
 pub mod raw;
