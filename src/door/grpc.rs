@@ -99,7 +99,7 @@ pub async fn serve(
     let (lanes, served): (Vec<_>, Vec<_>) = lanes::ages(limits.age)
         .into_iter()
         .map(|age| {
-            let (lane, connections) = lanes::lane();
+            let (lane, connections) = lanes::lane(age);
             let server = server(age).layer(layer.clone());
             // A lane that ends finishes what is in flight, as behind a signal; and before that it
             // takes up the connections that it was handed, as it would not behind one.
@@ -124,9 +124,9 @@ fn server(age: Option<ConnectionAge>) -> Server {
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
     match age {
-        Some(age) => server
-            .max_connection_age(age.max)
-            .max_connection_age_grace(age.grace),
+        // With a grace of tonic's (0.14.9) the connection would be cut off behind it and never be told
+        // to go: the grace is kept by the lane.
+        Some(age) => server.max_connection_age(age.max),
         None => server,
     }
 }

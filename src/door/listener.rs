@@ -151,6 +151,11 @@ impl GuardedStream {
             _permit: permit,
         }
     }
+
+    /// Cut off so long from now, where it has opened by then.
+    pub(super) fn end_after(&mut self, limit: Duration) {
+        self.ends_at = Some(Instant::now() + limit);
+    }
 }
 
 impl AsyncRead for GuardedStream {

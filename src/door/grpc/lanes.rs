@@ -45,13 +45,31 @@ pub(super) fn ages(age: Option<ConnectionAge>) -> Vec<Option<ConnectionAge>> {
         .collect()
 }
 
-/// A lane's connections.
-pub(super) type Lane = mpsc::Sender<GuardedStream>;
+/// Where a lane's connections are put in.
+pub(super) struct Lane {
+    connections: mpsc::Sender<GuardedStream>,
+    age: Option<ConnectionAge>,
+}
 
 /// A lane, and its connections as tonic takes them. They end with the lane.
-pub(super) fn lane() -> (Lane, impl Stream<Item = io::Result<GuardedStream>>) {
-    let (lane, connections) = mpsc::channel(WAITING);
-    (lane, ReceiverStream::new(connections).map(Ok))
+pub(super) fn lane(
+    age: Option<ConnectionAge>,
+) -> (Lane, impl Stream<Item = io::Result<GuardedStream>>) {
+    let (connections, taken) = mpsc::channel(WAITING);
+    (
+        Lane { connections, age },
+        ReceiverStream::new(taken).map(Ok),
+    )
+}
+
+impl Lane {
+    async fn put(&self, mut connection: GuardedStream) {
+        if let Some(age) = self.age {
+            connection.end_after(age.max + age.grace);
+        }
+        // Whoever takes them ends behind the lane.
+        let _ = self.connections.send(connection).await;
+    }
 }
 
 /// Hands the listener's connections to the lanes until `stop`; then there are neither.
@@ -61,10 +79,8 @@ pub(super) async fn spread(
     stop: CancellationToken,
 ) {
     let hand_on = async |connection| {
-        let lane = lanes.get(fastrand::usize(..lanes.len()));
-        if let Some(lane) = lane {
-            // A lane ends only with this.
-            let _ = lane.send(connection).await;
+        if let Some(lane) = lanes.get(fastrand::usize(..lanes.len())) {
+            lane.put(connection).await;
         }
     };
     loop {
