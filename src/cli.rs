@@ -26,6 +26,7 @@ use std::{future::Future, process::ExitCode};
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Verified, allowed, or done.
 const SUCCESS: u8 = 0;
@@ -33,6 +34,8 @@ const SUCCESS: u8 = 0;
 const DENIED: u8 = 1;
 /// Could not tell, or could not start.
 const FAILED: u8 = 2;
+/// A second signal ended it at once, whatever was under way.
+const CUT_SHORT: u8 = 3;
 
 #[derive(Parser)]
 #[command(
@@ -124,15 +127,39 @@ fn run(command: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> 
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    runtime.block_on(command)
+    let ended = runtime.block_on(command);
+    if matches!(ended, Ok(CUT_SHORT)) {
+        // Else it would wait for threads that wait for the disk.
+        runtime.shutdown_background();
+    }
+    ended
+}
+
+/// Ctrl-C and SIGTERM. What comes between two looks is not lost.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?,
+            terminate: signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
+        })
+    }
+
+    /// Ends with the next of them.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 /// Ends with Ctrl-C or SIGTERM.
 async fn until_signal() -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    tokio::select! {
-        ended = tokio::signal::ctrl_c() => ended.context("cannot wait for Ctrl-C"),
-        _ = terminate.recv() => Ok(()),
-    }
+    Signals::listen()?.next().await;
+    Ok(())
 }

@@ -4,6 +4,7 @@
 
 mod database;
 mod decisions;
+mod drain;
 mod inboxes;
 mod instances;
 mod listening;
@@ -31,8 +32,8 @@ use tracing::{error, info, warn};
 
 pub(crate) use self::instances::backend_api;
 use self::{
-    inboxes::InboxSet, instances::InstanceSet, listening::Listening, metrics::Sources,
-    mirror::MirrorKeepers, policies::Policies, revocations::RevocationSet,
+    drain::Ending, inboxes::InboxSet, instances::InstanceSet, listening::Listening,
+    metrics::Sources, mirror::MirrorKeepers, policies::Policies, revocations::RevocationSet,
 };
 use crate::{
     authz::{Checker, Instances, MembershipSettings, SessionLookups, TokenCache, Verifier},
@@ -44,7 +45,7 @@ use crate::{
     identity::Timestamp,
     keys::{self, Clock, JwksSource, SelfTestFailed},
     mirror::StoreError,
-    settings::{ListenAddr, Problems, Settings},
+    settings::{DrainSettings, ListenAddr, Problems, Settings},
     store::SqlStore,
     sync::{Ear, UserSync, WatchLimits, Watches},
     telemetry::{lines::Lines, metrics::Exporter},
@@ -72,8 +73,6 @@ impl Default for Limits {
     }
 }
 
-/// How long calls in flight have to end after the stop.
-const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 /// How long the first fetch of the keys may hold up the start, so that a service whose keys can be
 /// had is ready with its first answer. Longer, and it starts without: not serving, but reachable.
 const FIRST_KEYS_WITHIN: Duration = Duration::from_millis(1_500);
@@ -178,11 +177,9 @@ pub struct Running {
     verifier: Arc<Verifier>,
     health: Arc<HealthReport>,
     refused_reloads: Arc<AtomicU64>,
-    /// Tells health checks and the doors that the end is near.
-    draining: CancellationToken,
+    ending: Ending,
+    drain: DrainSettings,
     doors: Vec<JoinHandle<()>>,
-    /// Ends what works in the background.
-    stop: CancellationToken,
     tasks: TaskTracker,
     /// Closed last: what ends before may still write.
     store: Option<SqlStore>,
@@ -253,8 +250,8 @@ pub async fn start_under(
     clock: Clock,
 ) -> Result<Running, StartError> {
     keys::self_test()?;
-    let stop = CancellationToken::new();
-    let draining = CancellationToken::new();
+    let ending = Ending::default();
+    let stop = ending.background.clone();
     let tasks = TaskTracker::new();
 
     let store = database::open(settings).await?;
@@ -308,7 +305,7 @@ pub async fn start_under(
     let health = Arc::new(HealthReport::new(
         Arc::clone(&verifier),
         Arc::clone(&clock),
-        draining.clone(),
+        ending.leaving.clone(),
     ));
 
     let grpc = Listening::at(
@@ -367,7 +364,7 @@ pub async fn start_under(
             ear,
             limits.watches,
             Arc::clone(&clock),
-            draining.clone(),
+            ending.closing.clone(),
             tasks.clone(),
         ))
     });
@@ -410,12 +407,14 @@ pub async fn start_under(
     let calls = door.calls();
     let mut doors = vec![
         tokio::spawn({
-            let (health, draining) = (Arc::clone(&health), draining.clone());
+            let (health, closing) = (Arc::clone(&health), ending.closing.clone());
+            let limits = grpc::ServeLimits {
+                max_calls: limits.max_calls,
+                age: drain::connection_age(&settings.drain),
+            };
             async move {
-                let stop = draining.cancelled_owned();
-                let max_calls = limits.max_calls;
                 let served =
-                    grpc::serve(grpc.listener, door, ext_authz, health, max_calls, stop).await;
+                    grpc::serve(grpc.listener, door, ext_authz, health, limits, closing).await;
                 if let Err(error) = served {
                     error!(%error, "the gRPC door ended");
                 }
@@ -423,14 +422,14 @@ pub async fn start_under(
             }
         }),
         tokio::spawn({
-            let (health, draining) = (Arc::clone(&health), draining.clone());
+            let (health, closing) = (Arc::clone(&health), ending.closing.clone());
             let render: http::RenderMetrics = Arc::new(move |format| match format {
                 http::MetricsFormat::OpenMetrics => exporter.render(),
                 http::MetricsFormat::Prometheus => exporter.render_prometheus(),
             });
             let forward_auth = (forward_auth.clone(), peers);
             async move {
-                let stop = draining.cancelled_owned();
+                let stop = closing.cancelled_owned();
                 let nightly = keepers.map(|keepers| keepers.nightly);
                 let mirror = http::MirrorParts { inboxes, nightly };
                 let served = http::serve(
@@ -450,7 +449,7 @@ pub async fn start_under(
         }),
     ];
     if let Some((socket, door)) = socket.zip(forward_auth) {
-        let stop = draining.clone().cancelled_owned();
+        let stop = ending.closing.clone().cancelled_owned();
         doors.push(tokio::spawn(async move {
             if let Err(error) = http::serve_socket(socket.listener, door, stop).await {
                 error!(%error, "the socket of /forward-auth ended");
@@ -465,9 +464,9 @@ pub async fn start_under(
         verifier,
         health,
         refused_reloads,
-        draining,
+        ending,
+        drain: settings.drain,
         doors,
-        stop,
         tasks,
         store,
         decisions,
@@ -511,31 +510,5 @@ impl Running {
     /// How often the instances' file was found wrong since the start, each fault counted once.
     pub fn refused_reloads(&self) -> u64 {
         self.refused_reloads.load(Ordering::Relaxed)
-    }
-
-    /// Stops accepting, finishes what is in flight within ten seconds, and ends.
-    pub async fn stop(self) {
-        self.draining.cancel();
-        let abort: Vec<_> = self.doors.iter().map(JoinHandle::abort_handle).collect();
-        let ended = timeout(DRAIN_WITHIN, async {
-            for door in self.doors {
-                // A door that panicked has ended too.
-                let _ = door.await;
-            }
-        });
-        if ended.await.is_err() {
-            warn!("calls were still open after {DRAIN_WITHIN:?}; ending them");
-            abort.iter().for_each(tokio::task::AbortHandle::abort);
-        }
-        self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
-        if let Some(store) = self.store {
-            store.close().await;
-        }
-        // What waits is written, on a thread that may wait for the disk.
-        let decisions = self.decisions;
-        let _ = tokio::task::spawn_blocking(move || drop(decisions)).await;
-        info!("stopped");
     }
 }

@@ -82,6 +82,17 @@ pub struct MembershipsSettings {
     pub mirror_max_age: Duration,
 }
 
+/// How connections and the process come to their end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainSettings {
+    /// How long everything is answered after the service said that it leaves.
+    pub pause: Duration,
+    /// How long calls in flight have to end after that; also those of a connection that is too old.
+    pub timeout: Duration,
+    /// How old a gRPC connection may get; `None` is without end.
+    pub max_connection_age: Option<Duration>,
+}
+
 /// Where an instance's keys come from.
 #[derive(Clone, Debug)]
 pub enum KeySource {
@@ -229,6 +240,8 @@ pub struct Settings {
     pub memberships: MembershipsSettings,
     /// How far the clocks may differ.
     pub clock_skew: Duration,
+    /// How connections and the process end.
+    pub drain: DrainSettings,
     /// What is logged, as a filter of `tracing`.
     pub log: String,
     /// How log lines look.
@@ -401,6 +414,16 @@ impl Settings {
             cache_bytes: raw.bytes("CLERK_AUTHZ_CACHE_BYTES", &mut problems),
             memberships,
             clock_skew: raw.duration("CLERK_AUTHZ_CLOCK_SKEW", 0..=60, &mut problems),
+            drain: DrainSettings {
+                pause: raw.duration("CLERK_AUTHZ_DRAIN_PAUSE", 0..=600, &mut problems),
+                timeout: raw.duration("CLERK_AUTHZ_DRAIN_TIMEOUT", 1..=600, &mut problems),
+                max_connection_age: Some(raw.duration(
+                    "CLERK_AUTHZ_MAX_CONNECTION_AGE",
+                    0..=604_800,
+                    &mut problems,
+                ))
+                .filter(|age| !age.is_zero()),
+            },
             log: raw.log("CLERK_AUTHZ_LOG", &mut problems),
             log_format: raw.log_format("CLERK_AUTHZ_LOG_FORMAT", &mut problems),
             decision_log: raw.decision_log("CLERK_AUTHZ_DECISION_LOG", &mut problems),

@@ -14,7 +14,10 @@ use anyhow::Context;
 use clap::Args;
 use secrecy::ExposeSecret;
 
-use super::{SUCCESS, emulator, serve::set_up_telemetry, until_signal};
+use super::{
+    emulator,
+    serve::{end_at_signal, set_up_telemetry},
+};
 use crate::{
     emulator::{self as offline, SECRET_KEY_PREFIX, WebhookSettings},
     server,
@@ -26,7 +29,7 @@ use crate::{
 /// CLERK_AUTHZ_DATABASE_URL where that is set.
 #[derive(Args)]
 #[command(after_help = "Example: clerk-authz dev\n\
-                  Exit codes: 0 stopped, 2 could not start")]
+                  Exit codes: 0 stopped, 2 could not start, 3 a second signal ended it at once")]
 pub(super) struct Dev {
     /// Where the offline Clerk listens
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5050")]
@@ -76,6 +79,10 @@ impl Dev {
             Some(emulator)
         };
         let _state = state(&self.settings, &mut environment)?;
+        // Nobody balances over it who would have to see it leave.
+        if !is_set(&environment, DRAIN_PAUSE) {
+            environment.insert(DRAIN_PAUSE.to_owned(), "0s".into());
+        }
         let settings = Settings::load(&self.settings, &environment)?;
         let telemetry = set_up_telemetry(&settings)?;
         let running = server::start(&settings, server::system_clock()).await?;
@@ -93,16 +100,16 @@ impl Dev {
                 running.http_addr()
             ),
         }
-        until_signal().await?;
-        running.stop().await;
-        if let Some(emulator) = emulator {
-            emulator.stop().await;
-        }
-        telemetry.end().await;
-        Ok(SUCCESS)
+        end_at_signal(running, telemetry, async {
+            if let Some(emulator) = emulator {
+                emulator.stop().await;
+            }
+        })
+        .await
     }
 }
 
+const DRAIN_PAUSE: &str = "CLERK_AUTHZ_DRAIN_PAUSE";
 const DATABASE_URL: &str = "CLERK_AUTHZ_DATABASE_URL";
 const WEBHOOK_SECRET: &str = "CLERK_WEBHOOK_SIGNING_SECRET";
 

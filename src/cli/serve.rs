@@ -1,12 +1,15 @@
 //! `clerk-authz serve`
 
+use std::{future::Future, time::Duration};
+
 use clap::Args;
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::timeout};
+use tracing::warn;
 use tracing_appender::non_blocking::WorkerGuard;
 
-use super::{SUCCESS, run, until_signal};
+use super::{CUT_SHORT, SUCCESS, Signals, run};
 use crate::{
-    server,
+    server::{self, Running},
     settings::{LogFormat, Settings, SettingsArgs, process_environment},
     telemetry::{
         logs,
@@ -15,7 +18,9 @@ use crate::{
     trace::Sampler,
 };
 
-/// Runs the service until Ctrl-C or SIGTERM.
+/// Runs the service until Ctrl-C or SIGTERM. Then health checks say that it leaves; after
+/// CLERK_AUTHZ_DRAIN_PAUSE it accepts no more, and calls in flight have CLERK_AUTHZ_DRAIN_TIMEOUT to end. A
+/// second signal ends it at once.
 #[derive(Args)]
 #[command(
     after_help = "Example: CLERK_PUBLISHABLE_KEY=pk_live_… CLERK_AUTHORIZED_PARTIES=https://app.example.com clerk-authz serve\n\
@@ -39,12 +44,41 @@ impl Serve {
         run(async move {
             let telemetry = set_up_telemetry(&settings)?;
             let running = server::start(&settings, server::system_clock()).await?;
-            until_signal().await?;
-            running.stop().await;
-            telemetry.end().await;
-            Ok(SUCCESS)
+            end_at_signal(running, telemetry, async {}).await
         })
     }
+}
+
+/// How long what was said may take to get away when a second signal has come.
+const LAST_WORDS_WITHIN: Duration = Duration::from_millis(500);
+
+/// Runs until a signal, and ends in order, with `and_then` behind the service; or at once with a second
+/// signal.
+pub(super) async fn end_at_signal(
+    running: Running,
+    telemetry: Telemetry,
+    and_then: impl Future<Output = ()>,
+) -> anyhow::Result<u8> {
+    let mut signals = Signals::listen()?;
+    signals.next().await;
+    let ended = async {
+        running.stop().await;
+        and_then.await;
+    };
+    let code = tokio::select! {
+        () = ended => SUCCESS,
+        () = signals.next() => {
+            warn!("a second signal: ending at once");
+            CUT_SHORT
+        }
+    };
+    if code == SUCCESS {
+        telemetry.end().await;
+    } else {
+        // A collector that does not answer is not waited for.
+        let _ = timeout(LAST_WORDS_WITHIN, telemetry.end()).await;
+    }
+    Ok(code)
 }
 
 /// What this process says of itself, until it ends.

@@ -4,20 +4,23 @@ mod convert;
 mod ext_authz;
 mod health;
 mod json;
+mod lanes;
 mod limits;
 mod request_id;
 mod service;
 mod stats;
 mod status;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
+use futures_util::future::{join, try_join_all};
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 
 pub use self::ext_authz::ExtAuthzDoor;
 pub use self::health::{BACKEND_API_NAME, HealthReport, LIVENESS_NAME, SERVICE_NAME};
 pub use self::json::session_json;
+pub use self::lanes::ConnectionAge;
 pub(in crate::door) use self::request_id::is_good as is_good_request_id;
 pub use self::request_id::new_decision_id;
 pub use self::service::AuthzDoor;
@@ -57,14 +60,23 @@ const MAX_PENDING_RESETS: usize = 20;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What the door takes on.
+#[derive(Clone, Copy, Debug)]
+pub struct ServeLimits {
+    /// Calls that are worked on at once.
+    pub max_calls: usize,
+    /// How old a connection may get; `None` is without end.
+    pub age: Option<ConnectionAge>,
+}
+
 /// Serves until `stop`, then finishes what is in flight.
 pub async fn serve(
     listener: GuardedListener,
     door: AuthzDoor,
     ext_authz: Option<ExtAuthzDoor>,
     health: Arc<HealthReport>,
-    max_calls: usize,
-    stop: impl Future<Output = ()>,
+    limits: ServeLimits,
+    stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -82,17 +94,41 @@ pub async fn serve(
     if let (Ok(v1), Ok(v1alpha)) = (reflection().build_v1(), reflection().build_v1alpha()) {
         routes.add_service(v1).add_service(v1alpha);
     }
-    Server::builder()
+    let routes = routes.routes().prepare();
+    let layer = LimitLayer::new(limits.max_calls, calls);
+    let (lanes, served): (Vec<_>, Vec<_>) = lanes::ages(limits.age)
+        .into_iter()
+        .map(|age| {
+            let (lane, connections) = lanes::lane(age);
+            let server = server(age).layer(layer.clone());
+            // A lane that ends finishes what is in flight, as behind a signal; and before that it
+            // takes up the connections that it was handed, as it would not behind one.
+            let served =
+                server.serve_with_incoming_shutdown(routes.clone(), connections, pending());
+            (lane, served)
+        })
+        .unzip();
+    join(lanes::spread(listener, lanes, stop), try_join_all(served))
+        .await
+        .1
+        .map(drop)
+}
+
+fn server(age: Option<ConnectionAge>) -> Server {
+    let server = Server::builder()
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
         .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .layer(LimitLayer::new(max_calls, calls))
-        .serve_with_incoming_shutdown(routes.routes().prepare(), listener.into_stream(), stop)
-        .await
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
+    match age {
+        // With a grace of tonic's (0.14.9) the connection would be cut off behind it and never be told
+        // to go: the grace is kept by the lane.
+        Some(age) => server.max_connection_age(age.max),
+        None => server,
+    }
 }
 
 /// Keeps `health` true until `stop`.

@@ -8,10 +8,10 @@ use std::{collections::BTreeMap, future::Future, io, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::State,
-    http::{HeaderMap, StatusCode, header},
-    middleware,
-    response::IntoResponse,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, Version, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
     routing::get,
 };
 use serde::Serialize;
@@ -94,12 +94,13 @@ pub async fn serve(
         .route("/readyz", get(readyz))
         .route("/metrics", get(render_metrics))
         .with_state(Parts {
-            health,
+            health: Arc::clone(&health),
             metrics,
             mirror,
         })
         .merge(webhooks)
         .merge(forward_auth::router(forward_auth.0, forward_auth.1))
+        .layer(middleware::from_fn_with_state(health, last_answer))
         .layer(middleware::from_fn_with_state(calls, counted::counted));
     let service = router.into_make_service_with_connect_info::<Peer>();
     axum::serve(listener, service)
@@ -119,6 +120,22 @@ pub async fn serve_socket(
     axum::serve(listener, router)
         .with_graceful_shutdown(stop)
         .await
+}
+
+/// A connection of HTTP/1.1 has no way to say that it takes no further request, but with an answer.
+/// Said while there is time, a proxy does not send one into a connection that is being closed.
+async fn last_answer(
+    State(health): State<Arc<HealthReport>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let is_http1 = request.version() <= Version::HTTP_11;
+    let mut answer = next.run(request).await;
+    if is_http1 && health.is_draining() {
+        let close = HeaderValue::from_static("close");
+        answer.headers_mut().insert(header::CONNECTION, close);
+    }
+    answer
 }
 
 async fn livez() -> &'static str {

@@ -16,7 +16,6 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep, sleep, sleep_until},
 };
-use tokio_stream::Stream;
 use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 use tracing::warn;
@@ -92,7 +91,7 @@ impl GuardedListener {
     }
 
     /// The next connection that is within the limits.
-    async fn next(&mut self) -> (GuardedStream, Option<SocketAddr>) {
+    pub(super) async fn next(&mut self) -> (GuardedStream, Option<SocketAddr>) {
         loop {
             match self.connection().await {
                 Ok((stream, peer)) => {
@@ -107,14 +106,6 @@ impl GuardedListener {
                 }
             }
         }
-    }
-
-    /// The connections as tonic takes them.
-    pub(super) fn into_stream(self) -> impl Stream<Item = io::Result<GuardedStream>> {
-        futures_util::stream::unfold(self, |mut listener| async move {
-            let (stream, _) = listener.next().await;
-            Some((Ok(stream), listener))
-        })
     }
 }
 
@@ -159,6 +150,11 @@ impl GuardedStream {
             has_yielded: false,
             _permit: permit,
         }
+    }
+
+    /// Cut off so long from now, where it has opened by then.
+    pub(super) fn end_after(&mut self, limit: Duration) {
+        self.ends_at = Some(Instant::now() + limit);
     }
 }
 

@@ -243,6 +243,24 @@ pub const VARIABLES: &[Variable] = &[
         "Where /metrics, /livez, /readyz, /forward-auth and Clerk's webhooks are answered",
     ),
     variable(
+        "CLERK_AUTHZ_DRAIN_PAUSE",
+        "drain-pause",
+        Some("5s"),
+        "How long everything is answered after SIGTERM, while health checks say that the service leaves; 0s: not at all",
+    ),
+    variable(
+        "CLERK_AUTHZ_DRAIN_TIMEOUT",
+        "drain-timeout",
+        Some("11s"),
+        "How long calls in flight have to end after that pause, and on a connection that is too old; then they are cut off",
+    ),
+    variable(
+        "CLERK_AUTHZ_MAX_CONNECTION_AGE",
+        "max-connection-age",
+        Some("30m"),
+        "How old a gRPC connection may get, give or take a tenth, before its client is told to make a new one, which balances anew; 0s: without end",
+    ),
+    variable(
         "CLERK_AUTHZ_CLOCK_SKEW",
         "clock-skew",
         Some("5s"),

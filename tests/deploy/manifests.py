@@ -117,10 +117,12 @@ def switches(suite):
     digest = "sha256:" + "a" * 64
     image = container(render(LEAST, {"image": {"digest": digest, "tag": "1.2.3"}}))["image"]
     check(suite, "a digest beats a tag", image.endswith(f"/clerk-authz@{digest}"), image)
-    pause = {"leavePauseSeconds": 20, "terminationGracePeriodSeconds": 60}
+    pause = {"leavePauseSeconds": 20, "drainTimeoutSeconds": 30, "terminationGracePeriodSeconds": 60}
     rendered = render(LEAST, pause)
     check(suite, "the pause before the end", (
-        container(rendered)["lifecycle"]["preStop"]["sleep"]["seconds"] == 20
+        environment(rendered)["CLERK_AUTHZ_DRAIN_PAUSE"] == "20s"
+        and environment(rendered)["CLERK_AUTHZ_DRAIN_TIMEOUT"] == "30s"
+        and "lifecycle" not in container(rendered)
         and pod(rendered)["terminationGracePeriodSeconds"] == 60))
     check(suite, "logs are JSON, unless said otherwise", (
         environment(render(LEAST))["CLERK_AUTHZ_LOG_FORMAT"] == "json"

@@ -12,6 +12,7 @@ mod clerk_client;
 mod clerk_webhooks;
 mod command_line;
 mod convergence;
+mod drain;
 
 mod emulator;
 mod envoy;

@@ -38,6 +38,7 @@ pub struct HealthReport {
     /// Instances that count: those of the start, and a later one from when it first had keys, so
     /// that a mistake in a new instance does not take the others down.
     counted: Mutex<HashSet<InstanceName>>,
+    /// Cancelled once the service leaves, while it still answers.
     draining: CancellationToken,
 }
 
@@ -110,6 +111,14 @@ impl HealthReport {
     /// Whether the service is draining.
     pub fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
+    }
+
+    /// Ends the streams of whoever watches: else each would hold its connection open to the end.
+    /// It has been told before that the service leaves.
+    pub async fn end_watches(&self) {
+        for name in ["", SERVICE_NAME, LIVENESS_NAME, BACKEND_API_NAME] {
+            self.reporter.clone().clear_service_status(name).await;
+        }
     }
 
     /// Reports until `stop`.

@@ -1,6 +1,6 @@
 //! One of two replicas stands still, as in a paused virtual machine, with whatever it holds.
 
-use std::{process::Command, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use clerk_authz::{
     emulator::TokenSpec,
@@ -21,12 +21,6 @@ use crate::support::{
 const FREE_WITHIN: Duration = Duration::from_secs(60);
 /// Messages that are on their way when it stops.
 const MESSAGES: usize = 40;
-
-fn signal(service: &Service, name: &str) {
-    let id = service.id().to_string();
-    let sent = Command::new("kill").args([name, &id]).status();
-    assert!(sent.expect("kill runs").success());
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_may_stand_still_and_go_on() {
@@ -63,7 +57,7 @@ async fn a_replica_may_stand_still_and_go_on() {
         assert_eq!(message.status(paused.http_addr).await, 204);
     }
 
-    signal(&paused, "-STOP");
+    paused.signal("-STOP");
     let load = Load::on(&other);
     load.goes_on("one replica stands still").await;
     let over = Message::new(
@@ -82,7 +76,7 @@ async fn a_replica_may_stand_still_and_go_on() {
     let denied = other.verify(&ends).await.expect_err("it has ended");
     assert_eq!(reason_of(&denied), Reason::SessionRevoked.name());
 
-    signal(&paused, "-CONT");
+    paused.signal("-CONT");
     eventually("it denies what ended meanwhile", || async {
         let answer = there.clone().verify_session(about(&ends)).await;
         answer.is_err_and(|it| reason_of(&it) == Reason::SessionRevoked.name())

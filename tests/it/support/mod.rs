@@ -2,6 +2,7 @@
 
 pub mod database;
 pub mod directory;
+pub mod frames;
 pub mod postgres;
 pub mod process;
 pub mod raw;
@@ -77,6 +78,8 @@ pub fn settings(variables: &[(&str, &str)]) -> Settings {
         ("CLERK_AUTHZ_HTTP_ADDR", "127.0.0.1:0"),
         // Or what a test sees would depend on the time of the day.
         ("CLERK_AUTHZ_RECONCILE_AT", "off"),
+        // Nobody balances over what is tested; tests of the end set their own.
+        ("CLERK_AUTHZ_DRAIN_PAUSE", "0s"),
     ]
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value.into()))

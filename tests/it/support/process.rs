@@ -1,6 +1,9 @@
 //! The service as a process of its own: the real binary, which can be killed.
 
-use std::{net::SocketAddr, process::Stdio};
+use std::{
+    net::SocketAddr,
+    process::{ExitStatus, Stdio},
+};
 
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -37,6 +40,7 @@ impl Service {
                 ("CLERK_AUTHZ_GRPC_ADDR", "127.0.0.1:0"),
                 ("CLERK_AUTHZ_HTTP_ADDR", "127.0.0.1:0"),
                 ("CLERK_AUTHZ_RECONCILE_AT", "off"),
+                ("CLERK_AUTHZ_DRAIN_PAUSE", "0s"),
             ])
             .envs(variables.iter().copied())
             .stderr(Stdio::piped())
@@ -77,6 +81,22 @@ impl Service {
     /// The process's id, which stays that of the command in front of it.
     pub fn id(&self) -> u32 {
         self.child.id().expect("it runs")
+    }
+
+    /// Sends it a signal, such as `-TERM`.
+    pub fn signal(&self, name: &str) {
+        let id = self.id().to_string();
+        let sent = std::process::Command::new("kill")
+            .args([name, &id])
+            .status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// How it ended by itself, and what it had logged.
+    pub async fn ended(mut self) -> (ExitStatus, String) {
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        let status = ended.expect("it ends in time").expect("it ran");
+        (status, self.log.await.expect("read"))
     }
 
     /// `kill -9`, whatever it is doing; what it had logged.

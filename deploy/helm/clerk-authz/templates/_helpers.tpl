@@ -98,10 +98,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and $keys.secretKey (lt (int (include "clerk-authz.apiBudget" .)) 10) -}}
   {{- fail (printf "clerk.apiBudget is %d for %s replicas: less than 10 for each. Have fewer replicas" (int .Values.clerk.apiBudget) (include "clerk-authz.maxReplicas" .)) -}}
 {{- end -}}
-{{- if lt (int .Values.terminationGracePeriodSeconds) (add (int .Values.leavePauseSeconds) 10) -}}
-  {{- fail "terminationGracePeriodSeconds is less than leavePauseSeconds and the ten seconds of draining: calls would be cut off" -}}
+{{- if lt (int .Values.terminationGracePeriodSeconds) (add (int .Values.leavePauseSeconds) (int .Values.drainTimeoutSeconds) 6 | int) -}}
+  {{- fail "terminationGracePeriodSeconds is less than leavePauseSeconds, drainTimeoutSeconds and six seconds: calls would be cut off" -}}
 {{- end -}}
-{{- $own := list "CLERK_AUTHZ_GRPC_ADDR" "CLERK_AUTHZ_HTTP_ADDR" "CLERK_PUBLISHABLE_KEY" "CLERK_AUTHZ_ISSUER" "CLERK_AUTHORIZED_PARTIES" "CLERK_AUDIENCES" "CLERK_AUTHZ_API_BUDGET" "CLERK_AUTHZ_INSTANCES" "CLERK_AUTHZ_POLICY" "CLERK_AUTHZ_STATE_DIR" -}}
+{{- $own := list "CLERK_AUTHZ_GRPC_ADDR" "CLERK_AUTHZ_HTTP_ADDR" "CLERK_PUBLISHABLE_KEY" "CLERK_AUTHZ_ISSUER" "CLERK_AUTHORIZED_PARTIES" "CLERK_AUDIENCES" "CLERK_AUTHZ_API_BUDGET" "CLERK_AUTHZ_INSTANCES" "CLERK_AUTHZ_POLICY" "CLERK_AUTHZ_STATE_DIR" "CLERK_AUTHZ_DRAIN_PAUSE" "CLERK_AUTHZ_DRAIN_TIMEOUT" -}}
 {{- range $name, $value := .Values.settings -}}
   {{- if has $name $own -}}
     {{- fail (printf "settings.%s is what the chart sets: use its own value for it (values.yaml)" $name) -}}
