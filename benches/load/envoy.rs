@@ -281,8 +281,8 @@ pub(crate) async fn measure(bench: &Bench) {
     print_settings(&settings);
 }
 
-/// What the service answers to the question.
-async fn answer(addr: SocketAddr, token: &str) -> CheckResponse {
+/// What the service answers to the question: that the request may go on.
+pub(crate) async fn answer(addr: SocketAddr, token: &str) -> CheckResponse {
     let endpoint = tonic::transport::Endpoint::try_from(format!("http://{addr}"));
     let channel = endpoint.expect("an address").connect().await;
     let mut client = AuthorizationClient::new(channel.expect("a connection"));

@@ -21,6 +21,7 @@ mod process;
 mod proxy;
 mod revocations;
 mod table;
+mod telemetry;
 mod verification;
 
 use std::{
@@ -58,6 +59,9 @@ fn main() {
             argument(2).parse().expect("an address"),
             argument(3).as_ref(),
         ),
+        "serve-collector" => {
+            on_one_thread(telemetry::serve(argument(2).parse().expect("an address")))
+        }
         "serve-empty" => empty::serve(argument(2).parse().expect("an address")),
         "flood" => on_one_thread(client::flood(
             argument(2).parse().expect("an address"),
@@ -199,6 +203,9 @@ async fn measure() {
     }
     if is_wanted("revocations") {
         rows.extend(revocations::measure(&bench).await);
+    }
+    if is_wanted("telemetry") {
+        rows.extend(telemetry::measure(&bench).await);
     }
     if is_wanted("mirror") {
         rows.extend(mirror::measure(&bench).await);

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::client::Client;
 
-/// A server process on core 0, ended with this value.
+/// A server process, ended with this value.
 pub(crate) struct Server {
     process: Child,
     addr: SocketAddr,
@@ -30,14 +30,25 @@ pub(crate) fn free_port() -> SocketAddr {
 }
 
 impl Server {
+    /// On core 0, which is for what is measured.
     pub(crate) fn start(
         program: &str,
         arguments: &[&str],
         environment: &[(&str, &str)],
         addr: SocketAddr,
     ) -> Self {
+        Self::start_on("0", program, arguments, environment, addr)
+    }
+
+    pub(crate) fn start_on(
+        core: &str,
+        program: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        addr: SocketAddr,
+    ) -> Self {
         let process = Command::new("taskset")
-            .args(["-c", "0", program])
+            .args(["-c", core, program])
             .args(arguments)
             .envs(environment.iter().copied())
             .stdout(Stdio::null())

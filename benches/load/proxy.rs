@@ -1,6 +1,6 @@
 //! Envoy's `Check`, without Envoy.
 
-use std::{fmt::Write, path::PathBuf};
+use std::{fmt::Write, net::SocketAddr, path::PathBuf};
 
 use bytes::Bytes;
 use envoy_types::{
@@ -22,6 +22,7 @@ use crate::{
     Bench, ROUNDS,
     client::{CHECK_OF_ENVOY, Client, framed},
     empty::TAKES,
+    envoy,
     process::{Server, free_port},
     table::{Row, median, say},
 };
@@ -138,6 +139,8 @@ fn as_long_as(frame: &Bytes) -> Bytes {
 
 struct Asked {
     service: Server,
+    /// Where there is no socket.
+    addr: SocketAddr,
     client: Client,
     _policy: tempfile::NamedTempFile,
 }
@@ -166,6 +169,7 @@ impl Asked {
         };
         Self {
             service,
+            addr,
             client,
             _policy: policy,
         }
@@ -186,7 +190,11 @@ pub(crate) async fn measure(bench: &Bench) -> Vec<Row> {
     let many = Asked::start(bench, 10_000, None).await;
     let socket = folder.path().join("grpc.sock");
     let on_socket = Asked::start(bench, 10, Some(socket)).await;
-    let frames = vec![framed(&question(&bench.mint(|_| {}))); CALLS];
+    let token = bench.mint(|_| {});
+    for asked in [&few, &many] {
+        envoy::answer(asked.addr, &token).await;
+    }
+    let frames = vec![framed(&question(&token)); CALLS];
     let empty_frames = vec![as_long_as(&frames[0]); CALLS];
     // The token is verified, the memory allocated.
     for asked in [&few, &many, &on_socket] {

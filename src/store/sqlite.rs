@@ -18,6 +18,9 @@ use crate::mirror::StoreError;
 /// How long a transaction waits for another process, such as `clerk-authz inbox`; then it is a
 /// conflict.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The page cache of each reader, in KiB and negative, as SQLite wants it; else it is 2 MiB each, which
+/// fill for hours. The kernel has the same pages once for all of them.
+const READER_CACHE_KIB: &str = "-256";
 /// From one try to migrate to the next.
 const MIGRATE_PAUSE: Duration = Duration::from_millis(20);
 /// How long somebody waits for the writing connection; then the database is unavailable.
@@ -70,7 +73,11 @@ async fn open_with(
         .acquire_timeout(ACQUIRE_TIMEOUT);
     Ok(Pools {
         writer: writer.connect_lazy_with(options.clone()),
-        readers: Readers::new(options.pragma("query_only", "on")),
+        readers: Readers::new(
+            options
+                .pragma("query_only", "on")
+                .pragma("cache_size", READER_CACHE_KIB),
+        ),
     })
 }
 

@@ -1,0 +1,121 @@
+//! A token that is cached, with everything that the service can say of itself switched on.
+
+use std::net::SocketAddr;
+
+use opentelemetry_proto::tonic::collector::{
+    logs::v1::{
+        ExportLogsServiceRequest, ExportLogsServiceResponse,
+        logs_service_server::{LogsService, LogsServiceServer},
+    },
+    trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        trace_service_server::{TraceService, TraceServiceServer},
+    },
+};
+use tonic::{Request, Response, Status, transport::Server as Tonic};
+
+use crate::{
+    Bench, ROUNDS,
+    client::{VERIFY, about, body_file, framed, h2load},
+    process::{Server, free_port},
+    table::{Row, median, say},
+};
+
+/// What is left of the throughput.
+const AT_LEAST: f64 = 0.95;
+
+/// Takes everything and keeps nothing.
+struct Collector;
+
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(
+        &self,
+        _: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        Ok(Response::new(Default::default()))
+    }
+}
+
+#[tonic::async_trait]
+impl LogsService for Collector {
+    async fn export(
+        &self,
+        _: Request<ExportLogsServiceRequest>,
+    ) -> Result<Response<ExportLogsServiceResponse>, Status> {
+        Ok(Response::new(Default::default()))
+    }
+}
+
+/// A collector of OpenTelemetry at `addr`.
+pub(crate) async fn serve(addr: SocketAddr) {
+    let served = Tonic::builder()
+        .add_service(TraceServiceServer::new(Collector))
+        .add_service(LogsServiceServer::new(Collector))
+        .serve(addr);
+    served.await.expect("it serves");
+}
+
+pub(crate) async fn measure(bench: &Bench) -> Vec<Row> {
+    say("telemetry");
+    let collector_addr = free_port();
+    let arguments = ["serve-collector", &collector_addr.to_string()];
+    let collector = Server::start_on("1", &bench.this, &arguments, &[], collector_addr);
+    collector.accepts().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let endpoint = format!("http://{collector_addr}");
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (lines, all_lines) = (file("decisions.jsonl"), file("all-decisions.jsonl"));
+    let otlp = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+        ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.01"),
+    ];
+    let decisions = [("CLERK_AUTHZ_DECISION_LOG", &*lines)];
+    let all = [
+        otlp.as_slice(),
+        &[("CLERK_AUTHZ_DECISION_LOG", &*all_lines)],
+    ]
+    .concat();
+    let serve = |more: &[(&str, &str)]| {
+        let (addr, http) = (free_port(), free_port().to_string());
+        let grpc = addr.to_string();
+        let own = [
+            ("CLERK_AUTHZ_GRPC_ADDR", &*grpc),
+            ("CLERK_AUTHZ_HTTP_ADDR", &*http),
+        ];
+        bench.serve_at(addr, &[&own, more].concat())
+    };
+    let services = [serve(&[]), serve(&otlp), serve(&decisions), serve(&all)];
+    for service in &services {
+        service.accepts().await;
+    }
+
+    let body = body_file(&framed(&about(&bench.mint(|_| {}))));
+    let mut rates: [Vec<f64>; 4] = Default::default();
+    for _ in 0..ROUNDS {
+        for (of, service) in rates.iter_mut().zip(&services) {
+            of.push(h2load(service.addr(), VERIFY, body.path()));
+        }
+    }
+    let [off, traced, recorded, all] = rates.map(median);
+    let row = |figure, rate: f64, is_bound: bool| Row {
+        figure,
+        measured: format!("{:.2}× ({rate:.0} of {off:.0} calls/s)", rate / off),
+        target: match is_bound {
+            true => format!("≥ {AT_LEAST}×"),
+            false => "stated".into(),
+        },
+        reached: !is_bound || rate / off >= AT_LEAST,
+    };
+    vec![
+        row(
+            "`VerifySession`, cached, all telemetry on (a record of each decision in a file; a collector that \
+             gets the log and one trace of a hundred): throughput against off",
+            all,
+            true,
+        ),
+        row("of it, the collector alone", traced, false),
+        row("of it, the decision log alone", recorded, false),
+    ]
+}
