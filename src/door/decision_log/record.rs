@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{
     authz::{Source, Verified},
@@ -100,7 +100,7 @@ impl<'a> Record<'a> {
     pub(super) fn line(&self, made: &Made<'_>) -> Vec<u8> {
         let trace_id = trace::id();
         let line = Line {
-            time: made.time.to_string(),
+            time: made.time,
             decision_id: made.decision_id,
             request_id: self.request_id,
             trace_id: trace_id.as_deref(),
@@ -131,9 +131,10 @@ impl<'a> Record<'a> {
             sample_rate: made.sample_rate,
         };
         // Texts and numbers alone: it cannot fail.
-        let mut line = serde_json::to_vec(&line).unwrap_or_default();
-        line.push(b'\n');
-        line
+        let mut bytes = Vec::with_capacity(LINE_BYTES);
+        let _ = serde_json::to_writer(&mut bytes, &line);
+        bytes.push(b'\n');
+        bytes
     }
 }
 
@@ -145,10 +146,18 @@ pub(super) struct Made<'a> {
     pub(super) sample_rate: f64,
 }
 
+/// About as long as most lines.
+const LINE_BYTES: usize = 512;
+
+fn as_text<S: Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(time)
+}
+
 /// What is not known is not there.
 #[derive(Serialize)]
 struct Line<'a> {
-    time: String,
+    #[serde(serialize_with = "as_text")]
+    time: Timestamp,
     decision_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,

@@ -51,8 +51,12 @@ pub fn attribute(attributes: &[KeyValue], name: &str) -> Option<String> {
 
 impl Collector {
     pub async fn start() -> (Self, SocketAddr) {
+        Self::start_at(loopback()).await
+    }
+
+    pub async fn start_at(addr: SocketAddr) -> (Self, SocketAddr) {
         let collector = Self::default();
-        let listener = TcpListener::bind(loopback()).await.expect("a port");
+        let listener = TcpListener::bind(addr).await.expect("a port");
         let addr = listener.local_addr().expect("an address");
         let server = Server::builder()
             .add_service(TraceServiceServer::new(collector.clone()))

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use axum::{Router, body::Body, extract::Request as HttpRequest, http::Response};
@@ -30,6 +31,8 @@ use crate::{
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
+/// A call that takes longer has waited for the collector.
+const AT_ONCE: Duration = Duration::from_secs(2);
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -328,10 +331,9 @@ async fn a_collector_that_is_down_hurts_nothing_and_is_said_once() {
     let queued = "clerk_authz_otlp_items_total{signal=\"traces\",outcome=\"queued\"}";
     for round in 1..=3_u32 {
         for _ in 0..200 {
-            client
-                .verify_session(about(&token))
-                .await
-                .expect("accepted");
+            let mut request = Request::new(about(&token));
+            request.set_timeout(AT_ONCE);
+            client.verify_session(request).await.expect("accepted");
         }
         let least = f64::from(round);
         eventually("spans are lost", async || {
@@ -347,6 +349,16 @@ async fn a_collector_that_is_down_hurts_nothing_and_is_said_once() {
         "{metrics}"
     );
     assert!(value(&metrics, failed) < 1_200.0, "{metrics}");
+
+    let (collector, _) = Collector::start_at(nobody).await;
+    eventually("it gets what comes now", async || {
+        client
+            .verify_session(about(&token))
+            .await
+            .expect("accepted");
+        !collector.spans().is_empty()
+    })
+    .await;
     let log = scene.service.kill().await;
     let said = log
         .lines()
