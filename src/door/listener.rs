@@ -217,7 +217,11 @@ impl GuardedStream {
         let Layer::Handshake(accept, terms) = &mut self.layer else {
             return Poll::Ready(Ok(()));
         };
-        match ready!(Pin::new(&mut **accept).poll(cx)) {
+        let Poll::Ready(made) = Pin::new(&mut **accept).poll(cx) else {
+            // HTTP/2 writes before it reads, and may not come to read.
+            return self.poll_deadline(cx);
+        };
+        match made {
             Ok(stream) => {
                 let certificates = stream.get_ref().1.peer_certificates();
                 if let Some(own) = certificates.and_then(<[_]>::first) {
@@ -234,6 +238,17 @@ impl GuardedStream {
                 Poll::Ready(Err(error))
             }
         }
+    }
+
+    /// Pending until the time is over.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(deadline) = &mut self.deadline else {
+            return Poll::Pending;
+        };
+        deadline
+            .as_mut()
+            .poll(cx)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// The bytes behind the handshake, from a client that may still ask.
@@ -277,12 +292,10 @@ impl AsyncRead for GuardedStream {
                 self.deadline = self.ends_at.map(|at| Box::pin(sleep_until(at)));
             }
         }
-        if let Some(deadline) = &mut self.deadline
-            && deadline.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        match self.poll_deadline(cx) {
+            Poll::Ready(over) => Poll::Ready(over),
+            Poll::Pending => read,
         }
-        read
     }
 }
 

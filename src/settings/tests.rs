@@ -68,7 +68,10 @@ fn zero_is_no_pause_and_no_age() {
         ("CLERK_AUTHZ_DRAIN_PAUSE", "0s"),
         ("CLERK_AUTHZ_MAX_CONNECTION_AGE", "0s"),
     ]);
-    assert_eq!((drain.pause, drain.max_connection_age), (Duration::ZERO, None));
+    assert_eq!(
+        (drain.pause, drain.max_connection_age),
+        (Duration::ZERO, None)
+    );
 }
 
 #[test]

@@ -63,14 +63,15 @@ impl Calls {
     }
 }
 
-async fn reloads(scene: &Scene, outcome: &str) -> u64 {
+async fn reloads(scene: &Scene, outcome: &str) -> u32 {
     let metrics = scene.metrics().await;
     let name = format!("clerk_authz_tls_reloads_total{{outcome=\"{outcome}\"}} ");
     let line = metrics.lines().find_map(|line| line.strip_prefix(&name));
-    line.expect("there is one").parse().expect("a number")
+    let count: f64 = line.expect("there is one").parse().expect("a number");
+    count as u32
 }
 
-async fn applied(scene: &Scene, times: u64) {
+async fn applied(scene: &Scene, times: u32) {
     eventually("the change is applied", async || {
         reloads(scene, "applied").await == times
     })
@@ -79,7 +80,7 @@ async fn applied(scene: &Scene, times: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_new_certificates_cost_no_call() {
-    const ROTATIONS: u64 = 20;
+    const ROTATIONS: u32 = 20;
     let scene = Scene::start().await;
     let calls = Calls::of(&scene, &scene.clients.client(ALICE)).await;
 
@@ -89,7 +90,7 @@ async fn twenty_new_certificates_cost_no_call() {
     }
 
     let made = calls.end().await;
-    assert!(made > 20 * ROTATIONS as usize, "only {made} calls");
+    assert!(made > 400, "only {made} calls");
     println!("{made} calls, {ROTATIONS} rotations, 0 failed");
     assert_eq!(reloads(&scene, "refused").await, 0);
     scene.stop().await;
