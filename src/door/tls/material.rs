@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustls::{
     RootCertStore,
-    crypto::{CryptoProvider, aws_lc_rs},
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     sign::CertifiedKey,
 };
@@ -48,7 +48,7 @@ pub(super) struct Read {
 
 impl TlsMaterial {
     pub(super) fn read(&self, now: Timestamp) -> Result<Read, TlsProblem> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let chain = certificates(&self.certificate).map_err(TlsProblem::Certificate)?;
         let mut not_after = None;
         for certificate in &chain {
