@@ -121,6 +121,8 @@ def main():
             "CLERK_SECRET_KEY": instance["secret_key"], "CLERK_API_URL": clerk,
             "CLERK_WEBHOOK_SIGNING_SECRET": told["secret"], "CLERK_AUTHZ_DATABASE_URL": url,
             "CLERK_AUTHORIZED_PARTIES": "http://localhost:3000",
+            # Long enough for a look at health, short enough to wait for.
+            "CLERK_AUTHZ_DRAIN_PAUSE": "2s",
             # Half of what Clerk lets a development instance ask, for each of two.
             "CLERK_AUTHZ_API_BUDGET": "45"}, addresses)
         for name, (_, http) in addresses.items():

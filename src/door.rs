@@ -7,10 +7,14 @@ mod decision_log;
 pub mod grpc;
 pub mod http;
 mod listener;
+mod peer;
+mod tls;
 mod traffic;
 
 pub use self::{
     decision_log::{DecisionLog, WriteLine},
     listener::{GuardedListener, ListenerLimits},
+    peer::{ClientIdentity, PeerInfo},
+    tls::{DoorTls, Tls, TlsMaterial, TlsProblem},
     traffic::{CODES, GrpcMethod, Route, Traffic},
 };

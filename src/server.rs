@@ -13,6 +13,7 @@ mod mirror;
 mod policies;
 mod revocations;
 mod socket;
+mod tls;
 
 use std::{
     io,
@@ -34,6 +35,7 @@ pub(crate) use self::instances::backend_api;
 use self::{
     drain::Ending, inboxes::InboxSet, instances::InstanceSet, listening::Listening,
     metrics::Sources, mirror::MirrorKeepers, policies::Policies, revocations::RevocationSet,
+    tls::ReloadedTls,
 };
 use crate::{
     authz::{Checker, Instances, MembershipSettings, SessionLookups, TokenCache, Verifier},
@@ -123,6 +125,16 @@ pub enum StartError {
         /// Its value.
         file: PathBuf,
         /// Everything that is wrong with it.
+        cause: String,
+    },
+    /// A file of TLS cannot be used.
+    #[error("{variable} is {}; {cause}", .file.display())]
+    Tls {
+        /// The setting.
+        variable: &'static str,
+        /// Its value.
+        file: PathBuf,
+        /// Why not.
         cause: String,
     },
     /// The decision log cannot be written.
@@ -308,10 +320,12 @@ pub async fn start_under(
         ending.leaving.clone(),
     ));
 
+    let tls = ReloadedTls::load(settings, &clock)?.map(Arc::new);
     let grpc = Listening::at(
         "CLERK_AUTHZ_GRPC_ADDR",
         &settings.grpc_addr,
         GRPC_CONNECTIONS,
+        tls.as_ref().map(|tls| tls.doors().grpc.clone()),
     )
     .await?;
     let http = Listening::at(
@@ -321,6 +335,7 @@ pub async fn start_under(
             [] => HTTP_CONNECTIONS,
             [..] => PROXY_CONNECTIONS,
         },
+        tls.as_ref().map(|tls| tls.doors().http.clone()),
     )
     .await?;
     let http_addr = http.addr.tcp().unwrap_or(settings.http_addr);
@@ -328,6 +343,9 @@ pub async fn start_under(
     first_keys(&verifier.instances(), &clock).await;
     health.start().await;
     tasks.spawn(grpc::report_health(Arc::clone(&health), stop.clone()));
+    if let Some(tls) = &tls {
+        tasks.spawn(Arc::clone(tls).reload_on_change(stop.clone()));
+    }
     if let Some(ear) = &ear {
         tasks.spawn(Arc::clone(ear).listen(stop.clone()));
     }
@@ -401,6 +419,7 @@ pub async fn start_under(
         ear: ear.clone(),
         watches,
         policies: policies.clone(),
+        tls,
         clock,
     }));
     let grpc_addr = grpc.addr;

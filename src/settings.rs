@@ -82,6 +82,17 @@ pub struct MembershipsSettings {
     pub mirror_max_age: Duration,
 }
 
+/// Files of TLS, all PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// The certificate.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Authorities of clients' certificates; `None` where none is asked for.
+    pub client_ca: Option<PathBuf>,
+}
+
 /// How connections and the process come to their end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainSettings {
@@ -240,6 +251,8 @@ pub struct Settings {
     pub memberships: MembershipsSettings,
     /// How far the clocks may differ.
     pub clock_skew: Duration,
+    /// TLS of both doors; `None` where they are plain.
+    pub tls: Option<TlsSettings>,
     /// How connections and the process end.
     pub drain: DrainSettings,
     /// What is logged, as a filter of `tracing`.
@@ -414,6 +427,7 @@ impl Settings {
             cache_bytes: raw.bytes("CLERK_AUTHZ_CACHE_BYTES", &mut problems),
             memberships,
             clock_skew: raw.duration("CLERK_AUTHZ_CLOCK_SKEW", 0..=60, &mut problems),
+            tls: read_tls(&raw, &mut problems),
             drain: DrainSettings {
                 pause: raw.duration("CLERK_AUTHZ_DRAIN_PAUSE", 0..=600, &mut problems),
                 timeout: raw.duration("CLERK_AUTHZ_DRAIN_TIMEOUT", 1..=600, &mut problems),
@@ -521,6 +535,29 @@ impl Settings {
         }
         text
     }
+}
+
+/// `None` where there is none, or something of it is missing.
+fn read_tls(raw: &Raw, problems: &mut Vec<Problem>) -> Option<TlsSettings> {
+    const CERTIFICATE: &str = "CLERK_AUTHZ_TLS_CERT";
+    const KEY: &str = "CLERK_AUTHZ_TLS_KEY";
+    const CLIENT_CA: &str = "CLERK_AUTHZ_TLS_CLIENT_CA";
+    let file = |name| raw.text(name).map(PathBuf::from);
+    for (given, missing, what) in [
+        (CERTIFICATE, KEY, "the certificate's private key"),
+        (KEY, CERTIFICATE, "the key's certificate"),
+        (CLIENT_CA, CERTIFICATE, "a certificate of its own"),
+    ] {
+        if raw.is_given(given) && !raw.is_given(missing) {
+            let text = format!("is set without {missing}, {what}; set both");
+            problems.push(Problem::new(raw.subject(given), text));
+        }
+    }
+    Some(TlsSettings {
+        certificate: file(CERTIFICATE)?,
+        key: file(KEY)?,
+        client_ca: file(CLIENT_CA),
+    })
 }
 
 /// A secret as it may be shown: its public prefix.

@@ -1,5 +1,7 @@
 //! `clerk-authz health`
 
+mod tls;
+
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
@@ -35,13 +37,23 @@ pub(super) struct Health {
     /// How long to wait for the answer
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration)]
     timeout: Duration,
+    #[command(flatten)]
+    tls: tls::Tls,
 }
 
 impl Health {
     pub(super) async fn run(self) -> anyhow::Result<u8> {
         let addr = &self.addr;
         let asked = async {
-            let channel = endpoint(addr)?.connect().await?;
+            let channel = match target(addr)? {
+                Target::Socket(socket) => Endpoint::try_from(socket)?.connect().await?,
+                Target::Port(port) if self.tls.is_on() => self.tls.connect(&port).await?,
+                Target::Port(port) => {
+                    Endpoint::try_from(format!("http://{port}"))?
+                        .connect()
+                        .await?
+                }
+            };
             let request = HealthCheckRequest {
                 service: self.service.clone(),
             };
@@ -70,10 +82,18 @@ impl Health {
     }
 }
 
+/// What is asked.
+enum Target {
+    /// A Unix socket, which has no TLS.
+    Socket(String),
+    /// A host and a port.
+    Port(String),
+}
+
 /// An address that is none of ours may be a host's name.
-fn endpoint(addr: &str) -> anyhow::Result<Endpoint> {
-    let addr = match addr.parse() {
-        Ok(unix @ ListenAddr::Unix(_)) => return Ok(Endpoint::try_from(unix.to_string())?),
+fn target(addr: &str) -> anyhow::Result<Target> {
+    let port = match addr.parse() {
+        Ok(unix @ ListenAddr::Unix(_)) => return Ok(Target::Socket(unix.to_string())),
         // A service that listens on all addresses is asked on this machine's own.
         Ok(ListenAddr::Tcp(mut tcp)) if tcp.ip().is_unspecified() => {
             tcp.set_ip(match tcp.ip() {
@@ -88,5 +108,5 @@ fn endpoint(addr: &str) -> anyhow::Result<Endpoint> {
         }
         Err(_) => addr.to_owned(),
     };
-    Ok(Endpoint::try_from(format!("http://{addr}"))?)
+    Ok(Target::Port(port))
 }

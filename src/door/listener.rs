@@ -1,12 +1,13 @@
 //! Connections under limits, for every door, over TCP and over Unix sockets.
 
 use std::{
+    fmt,
     future::Future,
     io,
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -16,9 +17,15 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep, sleep, sleep_until},
 };
+use tokio_rustls::{Accept, TlsAcceptor, server::TlsStream};
 use tokio_util::either::Either;
 use tonic::transport::server::Connected;
-use tracing::warn;
+use tracing::{debug, warn};
+
+use super::{
+    peer::PeerInfo,
+    tls::{self, DoorTls, Terms},
+};
 
 /// How long to wait after an accept failed (no file descriptors left) before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -42,6 +49,7 @@ pub struct GuardedListener {
     socket: Either<TcpListener, UnixListener>,
     limits: ListenerLimits,
     permits: Arc<Semaphore>,
+    tls: Option<DoorTls>,
 }
 
 impl GuardedListener {
@@ -62,7 +70,14 @@ impl GuardedListener {
             socket,
             limits,
             permits,
+            tls: None,
         }
+    }
+
+    /// With TLS on it. A Unix socket stays plain: nobody can listen in between.
+    pub fn with_tls(mut self, tls: Option<DoorTls>) -> Self {
+        self.tls = tls;
+        self
     }
 
     /// The address that it is bound to; `None` where it is a Unix socket.
@@ -97,7 +112,9 @@ impl GuardedListener {
                 Ok((stream, peer)) => {
                     // Over the limit: dropped, and so closed, before anything is read.
                     if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-                        return (GuardedStream::new(stream, self.limits, permit), peer);
+                        let tls = peer.and(self.tls.clone());
+                        let stream = GuardedStream::new(stream, peer, tls, self.limits, permit);
+                        return (stream, peer);
                     }
                 }
                 Err(error) => {
@@ -125,10 +142,21 @@ impl axum::serve::Listener for GuardedListener {
 
 type Connection = Either<TcpStream, UnixStream>;
 
+/// What lies between a connection and its bytes.
+enum Layer {
+    Plain(Connection),
+    /// It is made as it is read from and written to, so that nobody waits for it who accepts.
+    Handshake(Box<Accept<Connection>>, Arc<Terms>),
+    Tls(Box<TlsStream<Connection>>, Arc<Terms>),
+    /// Its handshake failed.
+    Closed,
+}
+
 /// A connection that ends at its limits.
-#[derive(Debug)]
 pub struct GuardedStream {
-    stream: Connection,
+    layer: Layer,
+    tls: Option<DoorTls>,
+    peer: PeerInfo,
     /// When the connection must have sent its opening, while it has not; then when it ends.
     deadline: Option<Pin<Box<Sleep>>>,
     ends_at: Option<Instant>,
@@ -139,11 +167,38 @@ pub struct GuardedStream {
     _permit: OwnedSemaphorePermit,
 }
 
+impl fmt::Debug for GuardedStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuardedStream")
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
 impl GuardedStream {
-    fn new(stream: Connection, limits: ListenerLimits, permit: OwnedSemaphorePermit) -> Self {
+    fn new(
+        stream: Connection,
+        peer: Option<SocketAddr>,
+        tls: Option<DoorTls>,
+        limits: ListenerLimits,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
         let now = Instant::now();
+        let layer = match &tls {
+            None => Layer::Plain(stream),
+            Some(tls) => {
+                let terms = tls.terms();
+                let accept = TlsAcceptor::from(Arc::clone(&terms.server)).accept(stream);
+                Layer::Handshake(Box::new(accept), terms)
+            }
+        };
         Self {
-            stream,
+            layer,
+            tls,
+            peer: PeerInfo {
+                addr: peer,
+                identity: Arc::default(),
+            },
             deadline: Some(Box::pin(sleep_until(now + limits.opening_within))),
             ends_at: limits.max_age.map(|age| now + age),
             opening_left: limits.opening_bytes,
@@ -156,6 +211,70 @@ impl GuardedStream {
     pub(super) fn end_after(&mut self, limit: Duration) {
         self.ends_at = Some(Instant::now() + limit);
     }
+
+    /// Goes on with the handshake; ready when there is none, or it has ended.
+    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Layer::Handshake(accept, terms) = &mut self.layer else {
+            return Poll::Ready(Ok(()));
+        };
+        let Poll::Ready(made) = Pin::new(&mut **accept).poll(cx) else {
+            // HTTP/2 writes before it reads, and may not come to read.
+            return self.poll_deadline(cx);
+        };
+        match made {
+            Ok(stream) => {
+                let certificates = stream.get_ref().1.peer_certificates();
+                if let Some(own) = certificates.and_then(<[_]>::first) {
+                    // It is set here alone, and once.
+                    let _ = self.peer.identity.set(tls::identity_of(own));
+                }
+                let terms = Arc::clone(terms);
+                self.layer = Layer::Tls(Box::new(stream), terms);
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => {
+                debug!(%error, "a handshake failed");
+                self.layer = Layer::Closed;
+                Poll::Ready(Err(error))
+            }
+        }
+    }
+
+    /// Pending until the time is over.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(deadline) = &mut self.deadline else {
+            return Poll::Pending;
+        };
+        deadline
+            .as_mut()
+            .poll(cx)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// The bytes behind the handshake, from a client that may still ask.
+    fn poll_inner_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_handshake(cx))?;
+        match &mut self.layer {
+            Layer::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Layer::Tls(stream, terms) => {
+                let is_good = |tls: &DoorTls| tls.still_good(terms, stream.get_ref().1);
+                if !self.tls.as_ref().is_some_and(is_good) {
+                    debug!("a client's certificate is no longer one of the authority's");
+                    return Poll::Ready(Err(io::ErrorKind::PermissionDenied.into()));
+                }
+                Pin::new(stream).poll_read(cx, buffer)
+            }
+            Layer::Handshake(..) | Layer::Closed => Poll::Ready(Err(closed())),
+        }
+    }
+}
+
+fn closed() -> io::Error {
+    io::ErrorKind::BrokenPipe.into()
 }
 
 impl AsyncRead for GuardedStream {
@@ -165,7 +284,7 @@ impl AsyncRead for GuardedStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let filled = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let read = self.poll_inner_read(cx, buffer);
         if self.opening_left > 0 {
             let come = buffer.filled().len().saturating_sub(filled);
             self.opening_left = self.opening_left.saturating_sub(come);
@@ -173,12 +292,10 @@ impl AsyncRead for GuardedStream {
                 self.deadline = self.ends_at.map(|at| Box::pin(sleep_until(at)));
             }
         }
-        if let Some(deadline) = &mut self.deadline
-            && deadline.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        match self.poll_deadline(cx) {
+            Poll::Ready(over) => Poll::Ready(over),
+            Poll::Pending => read,
         }
-        read
     }
 }
 
@@ -188,6 +305,7 @@ impl AsyncWrite for GuardedStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_handshake(cx))?;
         // The first answer of many calls wakes the connection, which would write it alone. Behind
         // the calls that are ready to run it writes theirs with it.
         if !self.has_yielded {
@@ -195,7 +313,11 @@ impl AsyncWrite for GuardedStream {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        match &mut self.layer {
+            Layer::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Layer::Tls(stream, _) => Pin::new(stream).poll_write(cx, bytes),
+            Layer::Handshake(..) | Layer::Closed => Poll::Ready(Err(closed())),
+        }
     }
 
     /// HTTP/2 copies frames of up to 1 KiB into one buffer when a connection cannot write several at
@@ -207,17 +329,28 @@ impl AsyncWrite for GuardedStream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.has_yielded = false;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        match &mut self.layer {
+            Layer::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Layer::Tls(stream, _) => Pin::new(stream).poll_flush(cx),
+            // Nothing was taken that could be left behind.
+            Layer::Handshake(..) | Layer::Closed => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        match &mut self.layer {
+            Layer::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Layer::Tls(stream, _) => Pin::new(stream).poll_shutdown(cx),
+            // It closes when it is dropped.
+            Layer::Handshake(..) | Layer::Closed => Poll::Ready(Ok(())),
+        }
     }
 }
 
 impl Connected for GuardedStream {
-    /// No call asks who is connected.
-    type ConnectInfo = ();
+    type ConnectInfo = PeerInfo;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> PeerInfo {
+        self.peer.clone()
+    }
 }

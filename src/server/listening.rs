@@ -7,7 +7,7 @@ use super::{
     socket::{self, SocketFile},
 };
 use crate::{
-    door::{GuardedListener, ListenerLimits},
+    door::{DoorTls, GuardedListener, ListenerLimits},
     settings::ListenAddr,
 };
 
@@ -26,6 +26,7 @@ impl Listening {
         variable: &'static str,
         addr: &ListenAddr,
         limits: ListenerLimits,
+        tls: Option<DoorTls>,
     ) -> Result<Self, StartError> {
         let listening = match addr {
             ListenAddr::Tcp(tcp) => GuardedListener::bind(*tcp, limits).await.map(|listener| {
@@ -43,7 +44,7 @@ impl Listening {
             source,
         })?;
         Ok(Self {
-            listener,
+            listener: listener.with_tls(tls),
             addr,
             file,
         })

@@ -8,6 +8,7 @@ use std::{fmt, sync::Arc};
 use super::{
     mirror::MirrorKeepers,
     policies::{Kind, Policies},
+    tls::ReloadedTls,
 };
 use crate::{
     authz::{Checker, FactCacheStats, Instance, RevocationStats, Verifier},
@@ -38,6 +39,7 @@ pub(super) struct Sources {
     pub(super) ear: Option<Arc<Ear>>,
     pub(super) watches: Option<Arc<Watches>>,
     pub(super) policies: Option<Arc<Policies>>,
+    pub(super) tls: Option<Arc<ReloadedTls>>,
     pub(super) clock: Clock,
 }
 
@@ -53,6 +55,7 @@ pub(super) fn source(sources: Sources) -> Source {
             ear,
             watches,
             policies,
+            tls,
             clock,
         } = &sources;
         let build = [env!("CARGO_PKG_VERSION"), REVISION].map(str::to_owned);
@@ -60,6 +63,7 @@ pub(super) fn source(sources: Sources) -> Source {
         doors::write(writer, calls)?;
         doors::write_decisions(writer, decisions.as_ref().map(|stats| stats()))?;
         doors::write_otlp(writer)?;
+        doors::write_tls(writer, tls.as_deref())?;
         database::write(writer, store.as_ref())?;
         let verifier = checker.verifier();
         let instances = verifier.instances();

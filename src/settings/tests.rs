@@ -50,6 +50,48 @@ fn a_publishable_key_is_enough() {
 }
 
 #[test]
+fn zero_is_no_pause_and_no_age() {
+    let read = |more: &[(&str, &str)]| {
+        let variables = [&[("CLERK_PUBLISHABLE_KEY", PK_LIVE)], more].concat();
+        load(&variables).expect("good").drain
+    };
+    let seconds = Duration::from_secs;
+    assert_eq!(
+        read(&[]),
+        DrainSettings {
+            pause: seconds(5),
+            timeout: seconds(11),
+            max_connection_age: Some(seconds(1_800)),
+        }
+    );
+    let drain = read(&[
+        ("CLERK_AUTHZ_DRAIN_PAUSE", "0s"),
+        ("CLERK_AUTHZ_MAX_CONNECTION_AGE", "0s"),
+    ]);
+    assert_eq!(
+        (drain.pause, drain.max_connection_age),
+        (Duration::ZERO, None)
+    );
+}
+
+#[test]
+fn a_certificate_and_its_key_are_tls() {
+    let of = |more: &[(&str, &str)]| {
+        let variables = [&[("CLERK_PUBLISHABLE_KEY", PK_LIVE)], more].concat();
+        load(&variables).expect("good").tls
+    };
+    assert_eq!(of(&[]), None);
+    let pair = [
+        ("CLERK_AUTHZ_TLS_CERT", "/cert.pem"),
+        ("CLERK_AUTHZ_TLS_KEY", "/key.pem"),
+    ];
+    let tls = of(&pair).expect("TLS");
+    assert_eq!((tls.certificate, tls.client_ca), ("/cert.pem".into(), None));
+    let asking = of(&[pair[0], pair[1], ("CLERK_AUTHZ_TLS_CLIENT_CA", "/ca.pem")]);
+    assert_eq!(asking.expect("TLS").client_ca, Some("/ca.pem".into()));
+}
+
+#[test]
 fn grpc_is_answered_at_a_port_or_on_a_socket() {
     let read = |addr: &str| {
         let variables = [
@@ -393,6 +435,29 @@ fn every_wrong_setting_says_how_to_mend_it() {
             "duration without a unit",
             &[pk, ("CLERK_AUTHZ_CLOCK_SKEW", "5")],
             "CLERK_AUTHZ_CLOCK_SKEW is \"5\"; expected a duration with a unit, such as \"5s\"",
+        ),
+        (
+            "no time to end",
+            &[pk, ("CLERK_AUTHZ_DRAIN_TIMEOUT", "0s")],
+            "CLERK_AUTHZ_DRAIN_TIMEOUT is \"0s\"; expected from 1s to 10m",
+        ),
+        (
+            "a certificate without its key",
+            &[pk, ("CLERK_AUTHZ_TLS_CERT", "/cert.pem")],
+            "CLERK_AUTHZ_TLS_CERT is set without CLERK_AUTHZ_TLS_KEY, the certificate's private \
+             key; set both",
+        ),
+        (
+            "a key without its certificate",
+            &[pk, ("CLERK_AUTHZ_TLS_KEY", "/key.pem")],
+            "CLERK_AUTHZ_TLS_KEY is set without CLERK_AUTHZ_TLS_CERT, the key's certificate; set \
+             both",
+        ),
+        (
+            "an authority of clients without TLS",
+            &[pk, ("CLERK_AUTHZ_TLS_CLIENT_CA", "/ca.pem")],
+            "CLERK_AUTHZ_TLS_CLIENT_CA is set without CLERK_AUTHZ_TLS_CERT, a certificate of its \
+             own; set both",
         ),
         (
             "skew too long",

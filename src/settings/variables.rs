@@ -243,6 +243,24 @@ pub const VARIABLES: &[Variable] = &[
         "Where /metrics, /livez, /readyz, /forward-auth and Clerk's webhooks are answered",
     ),
     variable(
+        "CLERK_AUTHZ_TLS_CERT",
+        "tls-cert",
+        None,
+        "The certificate of gRPC and HTTP, a PEM file with those between it and an authority behind it; with CLERK_AUTHZ_TLS_KEY both speak TLS alone. Read again when it changes",
+    ),
+    variable(
+        "CLERK_AUTHZ_TLS_KEY",
+        "tls-key",
+        None,
+        "The file of that certificate's private key, as PEM; read again when it changes",
+    ),
+    variable(
+        "CLERK_AUTHZ_TLS_CLIENT_CA",
+        "tls-client-ca",
+        None,
+        "A PEM file of authorities: who asks over gRPC must show a certificate that one of them signed. HTTP asks for none. Read again when it changes",
+    ),
+    variable(
         "CLERK_AUTHZ_DRAIN_PAUSE",
         "drain-pause",
         Some("5s"),

@@ -121,6 +121,7 @@ class Service:
             "CLERK_AUTHZ_GRPC_ADDR": f"127.0.0.1:{free_port()}",
             "CLERK_AUTHZ_HTTP_ADDR": f"127.0.0.1:{free_port()}",
             "CLERK_AUTHZ_STATE_DIR": "/var/lib/clerk-authz",
+            "CLERK_AUTHZ_DRAIN_PAUSE": "0s",
             "CLERK_AUTHZ_ISSUER": f"https://{CLERK}",
             "CLERK_AUTHORIZED_PARTIES": "https://app.example.com",
             **settings,

@@ -75,6 +75,22 @@ def probes(suite):
     for kind in ["startup", "liveness"]:
         # An outage of Clerk must not restart anything.
         check(suite, f"{kind} asks for the process", said[kind] == {"port": 50051, "service": constants["LIVENESS_NAME"]}, said)
+    # Kubelet's probes over gRPC speak no TLS.
+    encrypted = render(LEAST, {"tls": {"secretName": "tls"}, "serviceMonitor": {"enabled": True}})
+    for kind, path in [("startup", "/livez"), ("liveness", "/livez"), ("readiness", "/readyz")]:
+        probe = container(encrypted)[f"{kind}Probe"]
+        check(suite, f"{kind} asks over HTTPS where there is TLS",
+              "grpc" not in probe and probe["httpGet"] == {"scheme": "HTTPS", "port": "http", "path": path}, probe)
+    monitor = encrypted["ServiceMonitor", "clerk-authz"]["spec"]["endpoints"][0]
+    check(suite, "Prometheus asks over HTTPS then", monitor["scheme"] == "https", monitor)
+    given = environment(encrypted)
+    mounts = {m["name"]: m["mountPath"] for m in container(encrypted)["volumeMounts"]}
+    check(suite, "the files are where they are looked for",
+          given["CLERK_AUTHZ_TLS_CERT"] == f"{mounts['tls']}/tls.crt" and given["CLERK_AUTHZ_TLS_KEY"] == f"{mounts['tls']}/tls.key"
+          and "CLERK_AUTHZ_TLS_CLIENT_CA" not in given, (given, mounts))
+    given = environment(render(LEAST, {"tls": {"secretName": "tls", "clientCAKey": "own.crt"}}))
+    check(suite, "callers are asked where an authority is named",
+          given["CLERK_AUTHZ_TLS_CLIENT_CA"] == f"{mounts['tls']}/own.crt", given)
     ports = {port["name"]: port["containerPort"] for port in probed["ports"]}
     given = environment(render(LEAST))
     listens = {"grpc": given["CLERK_AUTHZ_GRPC_ADDR"], "http": given["CLERK_AUTHZ_HTTP_ADDR"]}
@@ -189,6 +205,7 @@ def refusals(suite):
         ("PostgreSQL without an address", merged(LEAST, {"store": {"kind": "postgres"}}), "store.postgres.existingSecret must name"),
         ("two replicas on SQLite", merged(LEAST, sqlite), "which serves one replica"),
         ("autoscaling on SQLite", merged(LEAST, {**sqlite, "replicaCount": 1, "autoscaling": {"enabled": True}}), "which serves one replica"),
+        ("callers' certificates without TLS", merged(LEAST, {"tls": {"clientCAKey": "ca.crt"}}), "tls.secretName names no Secret"),
         ("two policies", merged(LEAST, {"policy": {"version": 1}, "policyConfigMap": "own"}), "which one is it?"),
         ("instances and an instance", merged(LEAST, {"clerk": {"instances": INSTANCES}}), "stands in place of"),
         ("fewer at most than at least", merged(LEAST, {"autoscaling": {"minReplicas": 9}}), "greater than autoscaling.maxReplicas"),
@@ -318,6 +335,14 @@ def kustomize(suite):
         chart = comparable(render(EXAMPLES / "postgres.yaml", {"autoscaling": {"enabled": True}}))
         part = "HorizontalPodAutoscaler clerk-authz"
         check(suite, "autoscaling is that of the chart", ours.get(part) == chart[part], ran.stderr or ours.get(part))
+        (Path(folder) / "kustomization.yaml").write_text(
+            "resources: [../overlays/postgres]\ncomponents: [../components/tls]\n")
+        ran = subprocess.run([KUBECTL, "kustomize", folder], capture_output=True, text=True)
+        encrypted = documents(ran.stdout)
+        chart = render(EXAMPLES / "postgres.yaml", {"tls": {"secretName": "clerk-authz-tls", "clientCAKey": "ca.crt"}})
+        ours, theirs = comparable(encrypted), comparable(chart)
+        for part in ["Deployment clerk-authz", "settings"]:
+            check(suite, f"TLS: {part} is that of the chart", ours.get(part) == theirs[part], f"{ran.stderr}\n  {ours.get(part)}\n  {theirs[part]}")
         check(suite, "and decides how many", "replicas" not in deployment(rendered)["spec"], deployment(rendered)["spec"])
 
 

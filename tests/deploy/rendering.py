@@ -142,6 +142,7 @@ ALL = merged(LEAST, {
     "serviceAccount": {"annotations": {"j": "k"}},
     "extraVolumes": [{"name": "more", "emptyDir": {}}], "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
     "networkPolicy": {"httpFrom": [{"podSelector": {}}], "extraEgress": [{"ports": [{"port": 4317, "protocol": "TCP"}]}]},
+    "tls": {"secretName": "tls", "clientCAKey": "ca.crt"},
     "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}],
 })
 INSTANCES = f"""[[instance]]

@@ -51,8 +51,8 @@ fn every_row_names_tests_that_exist() {
         rows.insert(row);
     }
     let owed = BTreeSet::from([
-        1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 20, 23, 24, 26, 27, 28, 29, 30, 33,
-        34,
+        1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 20, 23, 24, 26, 27, 28, 29, 30, 31,
+        32, 33, 34,
     ]);
     assert!(
         owed.is_subset(&rows),
@@ -426,4 +426,29 @@ async fn call_of(fixture: &Fixture, path: &str) {
     tokio::time::timeout(crate::support::PATIENCE, ended)
         .await
         .expect("an end");
+}
+
+/// Advisory 31: what is for operators is not at the door for callers.
+#[tokio::test]
+async fn the_grpc_port_answers_its_rpcs_alone() {
+    const UNIMPLEMENTED: &str = "12";
+    const UNAUTHENTICATED: &str = "16";
+    let fixture = Fixture::start().await;
+    let (metrics, _) = crate::support::get(fixture.service.http_addr(), "/metrics").await;
+    assert_eq!(metrics, 200, "it is where it belongs");
+    for (path, expected) in [
+        ("/metrics", UNIMPLEMENTED),
+        ("/debug/pprof/", UNIMPLEMENTED),
+        ("/livez", UNIMPLEMENTED),
+        ("/readyz", UNIMPLEMENTED),
+        ("/forward-auth", UNIMPLEMENTED),
+        ("/webhooks/clerk", UNIMPLEMENTED),
+        ("/clerkauthz.v1.AuthzService/Nothing", UNIMPLEMENTED),
+        ("/clerkauthz.v1.AuthzService/VerifySession", UNAUTHENTICATED),
+    ] {
+        let about_junk = raw::framed(&[0x0a, 1, b'x']);
+        let status = raw::raw(&fixture, path, &[], about_junk).await;
+        assert_eq!(status, expected, "{path}");
+    }
+    fixture.stop().await;
 }

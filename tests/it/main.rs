@@ -37,6 +37,7 @@ mod store;
 mod store_faults;
 mod support;
 mod telemetry;
+mod tls;
 mod token_cache;
 mod users;
 mod verify_session;

@@ -195,6 +195,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "webhook",
         ],
         &[
+            "arc_swap",
             "axum",
             "bytes",
             "envoy_types",
@@ -207,9 +208,12 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "prost",
             "prost_reflect",
             "prost_types",
+            "rustls",
             "serde",
             "serde_json",
+            "thiserror",
             "tokio",
+            "tokio_rustls",
             "tokio_stream",
             "tokio_util",
             "tonic",
@@ -219,6 +223,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "tonic_types",
             "tower",
             "tracing",
+            "x509_parser",
         ],
     ),
     // Running it.

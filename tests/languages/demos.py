@@ -87,5 +87,12 @@ for title, lines, printed in pasted("demo-replicas.py", 7):
     if expected == "0 failed":
         calls = re.search(r"(\d+) calls answered", printed)
         check(f"{title}: of many", calls and int(calls[1]) > 200, printed)
+
+# The small variant of what docs/operations.md says of a rolling restart.
+ran = subprocess.run(
+    [sys.executable, ROOT / "scripts/rolling-restart.py", "--calls", "200", "--restarts", "2", "--clients", "2", BINARY],
+    cwd=ROOT, capture_output=True, text=True, timeout=180)
+said = re.search(r"(\d+) calls answered at \d+/s over 2 restarts, 0 failed", ran.stdout)
+check("rolling-restart.py: no call fails", ran.returncode == 0 and said and int(said[1]) > 400, (ran.stdout, ran.stderr))
 print(f"{passed} passed, {failed} failed, 0 skipped")
 sys.exit(failed > 0)

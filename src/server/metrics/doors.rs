@@ -8,6 +8,7 @@ use crate::{
         CODES, GrpcMethod, Route,
         grpc::{CallOutcome, CallStats, Rpc},
     },
+    server::tls::ReloadedTls,
     telemetry::{
         lines::LineStats,
         metrics::{self as catalogue, Writer},
@@ -72,4 +73,15 @@ pub(super) fn write_otlp(writer: &mut Writer<'_>) -> fmt::Result {
         })
     });
     writer.write(catalogue::OTLP_ITEMS, items)
+}
+
+pub(super) fn write_tls(writer: &mut Writer<'_>, tls: Option<&ReloadedTls>) -> fmt::Result {
+    let reloads = tls.into_iter().flat_map(|tls| {
+        let (applied, refused) = tls.reloads();
+        [("applied", applied), ("refused", refused)]
+            .map(|(outcome, count)| ([outcome.to_owned()], number(count)))
+    });
+    writer.write(catalogue::TLS_RELOADS, reloads)?;
+    let expires = tls.map(|tls| ([], tls.doors().not_after().unix_seconds() as f64));
+    writer.write::<[String; 0]>(catalogue::TLS_CERTIFICATE_EXPIRES, expires)
 }

@@ -1,5 +1,6 @@
 //! The harness: an offline Clerk and the service in this process, and clients for both.
 
+pub mod authority;
 pub mod database;
 pub mod directory;
 pub mod frames;

@@ -89,6 +89,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
     {{- fail "store.kind is sqlite, which serves one replica: set replicaCount to 1 and autoscaling.enabled to false, or store.kind to postgres" -}}
   {{- end -}}
 {{- end -}}
+{{- if and .Values.tls.clientCAKey (not .Values.tls.secretName) -}}
+  {{- fail "tls.clientCAKey names a key of a Secret, but tls.secretName names no Secret" -}}
+{{- end -}}
 {{- if and .Values.policy .Values.policyConfigMap -}}
   {{- fail "policy and policyConfigMap are both set: which one is it?" -}}
 {{- end -}}
@@ -101,7 +104,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if lt (int .Values.terminationGracePeriodSeconds) (add (int .Values.leavePauseSeconds) (int .Values.drainTimeoutSeconds) 6 | int) -}}
   {{- fail "terminationGracePeriodSeconds is less than leavePauseSeconds, drainTimeoutSeconds and six seconds: calls would be cut off" -}}
 {{- end -}}
-{{- $own := list "CLERK_AUTHZ_GRPC_ADDR" "CLERK_AUTHZ_HTTP_ADDR" "CLERK_PUBLISHABLE_KEY" "CLERK_AUTHZ_ISSUER" "CLERK_AUTHORIZED_PARTIES" "CLERK_AUDIENCES" "CLERK_AUTHZ_API_BUDGET" "CLERK_AUTHZ_INSTANCES" "CLERK_AUTHZ_POLICY" "CLERK_AUTHZ_STATE_DIR" "CLERK_AUTHZ_DRAIN_PAUSE" "CLERK_AUTHZ_DRAIN_TIMEOUT" -}}
+{{- $own := list "CLERK_AUTHZ_GRPC_ADDR" "CLERK_AUTHZ_HTTP_ADDR" "CLERK_PUBLISHABLE_KEY" "CLERK_AUTHZ_ISSUER" "CLERK_AUTHORIZED_PARTIES" "CLERK_AUDIENCES" "CLERK_AUTHZ_API_BUDGET" "CLERK_AUTHZ_INSTANCES" "CLERK_AUTHZ_POLICY" "CLERK_AUTHZ_STATE_DIR" "CLERK_AUTHZ_TLS_CERT" "CLERK_AUTHZ_TLS_KEY" "CLERK_AUTHZ_TLS_CLIENT_CA" "CLERK_AUTHZ_DRAIN_PAUSE" "CLERK_AUTHZ_DRAIN_TIMEOUT" -}}
 {{- range $name, $value := .Values.settings -}}
   {{- if has $name $own -}}
     {{- fail (printf "settings.%s is what the chart sets: use its own value for it (values.yaml)" $name) -}}
