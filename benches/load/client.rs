@@ -142,12 +142,21 @@ pub(crate) fn h2load(addr: SocketAddr, path: &str, body: &Path) -> f64 {
 
 /// As [`h2load`], with so many calls.
 pub(crate) fn h2load_calls(calls: usize, addr: SocketAddr, path: &str, body: &Path) -> f64 {
+    h2load_at(calls, &format!("http://{addr}{path}"), body)
+}
+
+/// As [`h2load`], over TLS, whatever the certificate.
+pub(crate) fn h2load_over_tls(addr: SocketAddr, path: &str, body: &Path) -> f64 {
+    h2load_at(CALLS, &format!("https://{addr}{path}"), body)
+}
+
+fn h2load_at(calls: usize, url: &str, body: &Path) -> f64 {
     let output = Command::new("taskset")
         .args(["-c", "1", "h2load", "-n", &calls.to_string()])
         .args(["-c", "4", "-m", "50", "-t", "1", "-d"])
         .arg(body)
         .args(["-H", "content-type: application/grpc", "-H", "te: trailers"])
-        .arg(format!("http://{addr}{path}"))
+        .arg(url)
         .output()
         .expect("h2load");
     rate(&output.stdout)

@@ -22,6 +22,7 @@ mod proxy;
 mod revocations;
 mod table;
 mod telemetry;
+mod tls;
 mod verification;
 
 use std::{
@@ -166,6 +167,17 @@ impl Bench {
         Server::start(&self.binary, &["serve"], &environment, addr)
     }
 
+    /// At ports of its own.
+    fn serve_apart(&self, more: &[(&str, &str)]) -> Server {
+        let (addr, http) = (free_port(), free_port().to_string());
+        let grpc = addr.to_string();
+        let own = [
+            ("CLERK_AUTHZ_GRPC_ADDR", &*grpc),
+            ("CLERK_AUTHZ_HTTP_ADDR", &*http),
+        ];
+        self.serve_at(addr, &[&own, more].concat())
+    }
+
     /// A token that lives as long as the run.
     fn mint(&self, change: impl FnOnce(&mut TokenSpec)) -> String {
         let mut spec = TokenSpec::session("user_alice").in_organization("acme");
@@ -206,6 +218,9 @@ async fn measure() {
     }
     if is_wanted("telemetry") {
         rows.extend(telemetry::measure(&bench).await);
+    }
+    if is_wanted("tls") {
+        rows.extend(tls::measure(&bench).await);
     }
     if is_wanted("mirror") {
         rows.extend(mirror::measure(&bench).await);

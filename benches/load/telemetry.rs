@@ -78,20 +78,11 @@ pub(crate) async fn measure(bench: &Bench) -> Vec<Row> {
         ("CLERK_AUTHZ_DECISION_LOG_SAMPLE", "0.1"),
     ];
     let all = [("CLERK_AUTHZ_DECISION_LOG", &*files[1])];
-    let serve = |more: &[(&str, &str)]| {
-        let (addr, http) = (free_port(), free_port().to_string());
-        let grpc = addr.to_string();
-        let own = [
-            ("CLERK_AUTHZ_GRPC_ADDR", &*grpc),
-            ("CLERK_AUTHZ_HTTP_ADDR", &*http),
-        ];
-        bench.serve_at(addr, &[&own, more].concat())
-    };
     let services = [
-        serve(&[]),
-        serve(&[&traces("0.001")[..], &sampled].concat()),
-        serve(&traces("0.01")),
-        serve(&all),
+        bench.serve_apart(&[]),
+        bench.serve_apart(&[&traces("0.001")[..], &sampled].concat()),
+        bench.serve_apart(&traces("0.01")),
+        bench.serve_apart(&all),
     ];
     for service in &services {
         service.accepts().await;
