@@ -289,6 +289,8 @@ def main():
             print(f"{'flat' if good else 'NOT '}  {name}: {said}")
         good = all(good for _, good, _ in verdicts)
         print(f"soak: {'passed' if good else 'FAILED'}, {minutes:g} minutes, {len(samples)} samples", flush=True)
+        flat = sum(good for _, good, _ in verdicts)
+        print(f"{flat} passed, {len(verdicts) - flat} failed", flush=True)
         return 0 if good else 1
     finally:
         running.end()

@@ -46,9 +46,10 @@ if [ -x .venv/bin/python ]; then
   suite "Clerk's own clients" .venv/bin/python tests/strangers/run.py target/debug/clerk-authz
   suite "the manifests" .venv/bin/python tests/deploy/manifests.py target/debug/clerk-authz
   suite "what a release is made of" .venv/bin/python tests/deploy/release.py
+  suite "a soak of two minutes" .venv/bin/python scripts/soak.py 2 target/debug/clerk-authz
 else
   for name in "other languages" "the demos" "Clerk's own clients" "the manifests" \
-    "what a release is made of"; do
+    "what a release is made of" "a soak of two minutes"; do
     summary+=("skipped  $name: Python 3 is missing; install python3 and python3-venv, then \`make setup\`")
   done
   [ "${CI:-}" = true ] && failed=1
