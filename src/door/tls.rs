@@ -105,7 +105,8 @@ impl DoorTls {
             };
             let now = Now(Arc::clone(&self.clock)).current_time();
             let verified = now.map(|now| clients.verify_client_cert(own, between, now));
-            if !verified.is_some_and(|verified| verified.is_ok()) {
+            let is_good = verified.is_some_and(|verified| verified.is_ok());
+            if !is_good {
                 return false;
             }
         }

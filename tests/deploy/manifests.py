@@ -310,6 +310,10 @@ def comparable(all_documents):
 
     out = {f"{kind} {name}": without(d) for (kind, name), d in all_documents.items() if kind != "ConfigMap"}
     out["settings"] = environment(all_documents)
+    # A component puts its own in front.
+    for its_pod in [d["spec"]["template"]["spec"] for key, d in out.items() if key.startswith("Deployment")]:
+        for named in [its_pod["volumes"], its_pod["containers"][0]["volumeMounts"]]:
+            named.sort(key=lambda one: one["name"])
     for rules in [d["spec"] for key, d in out.items() if key.startswith("NetworkPolicy")]:
         for rule in rules["ingress"] + rules["egress"]:
             rule["ports"].sort(key=str)
