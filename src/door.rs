@@ -7,10 +7,12 @@ mod decision_log;
 pub mod grpc;
 pub mod http;
 mod listener;
+mod peer;
 mod traffic;
 
 pub use self::{
     decision_log::{DecisionLog, WriteLine},
     listener::{GuardedListener, ListenerLimits},
+    peer::{ClientIdentity, PeerInfo},
     traffic::{CODES, GrpcMethod, Route, Traffic},
 };

@@ -2,6 +2,7 @@
 //!
 //! Called by `cli` and by tests. The only place that knows every room; it holds no rule.
 
+mod callers;
 mod database;
 mod decisions;
 mod inboxes;
@@ -31,8 +32,8 @@ use tracing::{error, info, warn};
 
 pub(crate) use self::instances::backend_api;
 use self::{
-    inboxes::InboxSet, instances::InstanceSet, listening::Listening, metrics::Sources,
-    mirror::MirrorKeepers, policies::Policies, revocations::RevocationSet,
+    callers::CallerRules, inboxes::InboxSet, instances::InstanceSet, listening::Listening,
+    metrics::Sources, mirror::MirrorKeepers, policies::Policies, revocations::RevocationSet,
 };
 use crate::{
     authz::{Checker, Instances, MembershipSettings, SessionLookups, TokenCache, Verifier},
@@ -252,6 +253,7 @@ pub async fn start_under(
     settings: &Settings,
     clock: Clock,
 ) -> Result<Running, StartError> {
+    settings.check_exposure()?;
     keys::self_test()?;
     let stop = CancellationToken::new();
     let draining = CancellationToken::new();
@@ -372,13 +374,18 @@ pub async fn start_under(
         ))
     });
     let (decision_log, decisions) = decisions::open(settings, Arc::clone(&clock))?;
-    let door = AuthzDoor::new(
+    let caller_rules = CallerRules::of(settings).map(Arc::new);
+    let mut door = AuthzDoor::new(
         Arc::clone(&checker),
         users,
         watches.clone(),
         Arc::clone(&clock),
         decision_log.clone(),
     );
+    if let Some(rules) = &caller_rules {
+        door = door.with_callers(Arc::clone(rules.callers()));
+        tasks.spawn(Arc::clone(rules).reload_on_change(stop.clone()));
+    }
     let ext_authz = policies.as_ref().map(|policies| {
         let gatekeeper = Arc::clone(policies.gatekeeper());
         let decisions = decision_log.clone();
@@ -404,6 +411,7 @@ pub async fn start_under(
         ear: ear.clone(),
         watches,
         policies: policies.clone(),
+        callers: caller_rules,
         clock,
     }));
     let grpc_addr = grpc.addr;

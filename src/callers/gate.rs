@@ -107,7 +107,11 @@ impl Callers {
             .collect();
         let callers = rules.callers().iter();
         let accounts = callers
-            .map(|caller| known.get(&*caller.name).map_or_else(Arc::default, |it| Arc::clone(it)))
+            .map(|caller| {
+                known
+                    .get(&*caller.name)
+                    .map_or_else(Arc::default, |it| Arc::clone(it))
+            })
             .collect();
         self.in_force.store(Arc::new(InForce {
             rules,
@@ -144,7 +148,10 @@ impl Callers {
         let account = in_force.account(who);
         if !rules.rights(who).rpcs.has(rpc) {
             account.count(CallerOutcome::Denied);
-            return Err(Refused::not_allowed(rules.name(who), &format!("call {}", rpc.name())));
+            return Err(Refused::not_allowed(
+                rules.name(who),
+                &format!("call {}", rpc.name()),
+            ));
         }
         let now = now.saturating_duration_since(self.since);
         if let Err(retry_after) = account.enter(rules.limits(who), now) {
@@ -168,9 +175,8 @@ impl Callers {
         caller.account().charge(limits, further, now);
     }
 
-    /// Whether rules that are in force now still let a caller call it, for what lasts longer than the
-    /// rules did by which it was let in.
-    pub fn still_admit(&self, caller: &KnownCaller, rpc: GuardedRpc) -> bool {
+    /// Whether the rules of now let a caller go on with what it was let in for by others, or why not.
+    pub fn still_admits(&self, caller: &KnownCaller, rpc: GuardedRpc) -> Result<(), Refused> {
         let in_force = self.in_force.load();
         let rules = &in_force.rules;
         let who = match caller.who {
@@ -181,7 +187,13 @@ impl Callers {
                 named.map(Who::Named)
             }
         };
-        who.is_some_and(|who| rules.rights(who).rpcs.has(rpc))
+        if who.is_some_and(|who| rules.rights(who).rpcs.has(rpc)) {
+            return Ok(());
+        }
+        Err(Refused::not_allowed(
+            caller.name(),
+            &format!("call {}", rpc.name()),
+        ))
     }
 
     /// By caller: those whom the rules name, and those whom they do not.

@@ -190,7 +190,9 @@ pub enum Fault {
     )]
     Spiffe(Box<str>),
     /// No DNS name.
-    #[error("dns has {0:?}; expected a host's name without a pattern, such as \"billing.internal\"")]
+    #[error(
+        "dns has {0:?}; expected a host's name without a pattern, such as \"billing.internal\""
+    )]
     Dns(Box<str>),
     /// A certificate's name of two callers.
     #[error("{0:?} is a name of caller {1:?} too; expected it at one of them")]
@@ -409,12 +411,12 @@ fn is_spiffe_id(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("spiffe://") else {
         return false;
     };
-    let (domain, path) = rest.split_once('/').map_or((rest, None), |(d, p)| (d, Some(p)));
-    let of_domain =
-        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
+    let (domain, path) = rest
+        .split_once('/')
+        .map_or((rest, None), |(d, p)| (d, Some(p)));
+    let of_domain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
     let of_path = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-    let is_segment =
-        |s: &str| !s.is_empty() && s != "." && s != ".." && s.bytes().all(of_path);
+    let is_segment = |s: &str| !s.is_empty() && s != "." && s != ".." && s.bytes().all(of_path);
     text.len() <= MAX_SPIFFE_BYTES
         && !domain.is_empty()
         && domain.bytes().all(of_domain)

@@ -1,5 +1,6 @@
 //! The gRPC door: `clerkauthz.v1.AuthzService`, Envoy's external authorization, health and reflection.
 
+mod callers;
 mod convert;
 mod ext_authz;
 mod health;
@@ -71,7 +72,7 @@ pub async fn serve(
             .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let calls = door.calls();
+    let (calls, callers) = (door.calls(), door.callers());
     let mut routes = Routes::builder();
     routes.add_service(door.into_service());
     routes.add_service(health.service());
@@ -90,7 +91,7 @@ pub async fn serve(
         .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .layer(LimitLayer::new(max_calls, calls))
+        .layer(LimitLayer::new(max_calls, calls, callers))
         .serve_with_incoming_shutdown(routes.routes().prepare(), listener.into_stream(), stop)
         .await
 }

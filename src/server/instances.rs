@@ -19,7 +19,10 @@ use crate::{
     clerk::{ApiOptions, BackendApi, HttpJwksSource},
     keys::{Clock, JwksSource, Keyring, RefreshSettings, Snapshot, SnapshotStore, VerifyingKey},
     mirror::Listing,
-    settings::{self, InstanceSettings, KeySource, KeysSettings, Problem, Problems, Settings},
+    settings::{
+        self, Exposure, InstanceSettings, KeySource, KeysSettings, ListenAddr, Problem, Problems,
+        Settings,
+    },
     sync::Listings,
 };
 
@@ -32,6 +35,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 pub(super) struct InstanceSet {
     keys: KeysSettings,
     api_timeout: Duration,
+    /// What is open to whom at the gRPC port, and where that is.
+    exposure: (Exposure, ListenAddr),
     /// Where the last good keys are kept.
     snapshots: Option<Arc<dyn SnapshotStore>>,
     clock: Clock,
@@ -69,6 +74,7 @@ impl InstanceSet {
         Self {
             keys: settings.keys.clone(),
             api_timeout: settings.api_timeout,
+            exposure: (settings.exposure, settings.grpc_addr.clone()),
             snapshots,
             clock,
             stop,
@@ -293,12 +299,14 @@ impl InstanceSet {
         }
     }
 
-    /// Webhooks need a database; at the start the settings have seen to it.
+    /// Webhooks need a database, and a secret key must not open what is others'; at the start the settings have seen to it.
     fn lacking(&self, wanted: &[InstanceSettings]) -> Option<Problems> {
-        let problems = match self.inboxes {
+        let mut problems = match self.inboxes {
             Some(_) => Vec::new(),
             None => settings::lacking_database(wanted),
         };
+        let (exposure, grpc_addr) = &self.exposure;
+        problems.extend(exposure.problem(grpc_addr, wanted));
         (!problems.is_empty()).then(|| Problems::new(problems))
     }
 

@@ -27,12 +27,13 @@ use tracing::warn;
 
 use self::request::{CheckRequest, Http};
 use super::{
-    MAX_REQUEST_BYTES, limits,
+    MAX_REQUEST_BYTES, callers, limits,
     request_id::{self, identified},
     stats::{CallOutcome, CallStats, Rpc},
 };
 use crate::{
     authz::{Gatekeeper, Headers, ProxiedRequest},
+    callers::KnownCaller,
     door::decision_log::{self, DecisionLog},
     explain::Steps,
     keys::Clock,
@@ -72,6 +73,7 @@ impl ExtAuthzDoor {
         let began = self.decisions.begin();
         let id = request_id::of(&request);
         let patience = limits::patience(request.metadata().as_ref());
+        let caller = callers::of(&request);
         let request = request.into_inner();
         // Without a request nothing is known of it, and no route is about that.
         let nothing = Http::default();
@@ -110,6 +112,7 @@ impl ExtAuthzDoor {
             began,
             Rpc::Check,
             (logged_id, id.known()),
+            caller.as_ref().map(KnownCaller::name),
             &authorization,
             &decision_id,
         );
