@@ -776,7 +776,12 @@ pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
     const ALIKE: f64 = 0.8;
     known
         .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
-        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .filter(|(likeness, known)| *likeness >= ALIKE || is_one_slip(name, known))
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, known)| known)
+}
+
+/// Of short names one letter is more than a fifth.
+fn is_one_slip(name: &str, known: &str) -> bool {
+    name.len() >= 3 && strsim::damerau_levenshtein(name, known) == 1
 }

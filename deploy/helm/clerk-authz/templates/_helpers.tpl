@@ -101,7 +101,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if lt (int .Values.terminationGracePeriodSeconds) (add (int .Values.leavePauseSeconds) 10) -}}
   {{- fail "terminationGracePeriodSeconds is less than leavePauseSeconds and the ten seconds of draining: calls would be cut off" -}}
 {{- end -}}
-{{- $own := list "CLERK_AUTHZ_GRPC_ADDR" "CLERK_AUTHZ_HTTP_ADDR" "CLERK_PUBLISHABLE_KEY" "CLERK_AUTHZ_ISSUER" "CLERK_AUTHORIZED_PARTIES" "CLERK_AUDIENCES" "CLERK_AUTHZ_API_BUDGET" "CLERK_AUTHZ_INSTANCES" "CLERK_AUTHZ_POLICY" "CLERK_AUTHZ_STATE_DIR" -}}
+{{- $own := list "CLERK_AUTHZ_GRPC_ADDR" "CLERK_AUTHZ_HTTP_ADDR" "CLERK_PUBLISHABLE_KEY" "CLERK_AUTHZ_ISSUER" "CLERK_AUTHORIZED_PARTIES" "CLERK_AUDIENCES" "CLERK_AUTHZ_API_BUDGET" "CLERK_AUTHZ_INSTANCES" "CLERK_AUTHZ_POLICY" "CLERK_AUTHZ_CALLERS" "CLERK_AUTHZ_STATE_DIR" -}}
 {{- range $name, $value := .Values.settings -}}
   {{- if has $name $own -}}
     {{- fail (printf "settings.%s is what the chart sets: use its own value for it (values.yaml)" $name) -}}
