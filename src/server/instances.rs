@@ -420,3 +420,52 @@ impl Member {
 fn shared(texts: &[String]) -> Vec<Arc<str>> {
     texts.iter().map(|text| text.as_str().into()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::settings::{EnvironmentVariables, SettingsArgs};
+
+    /// What was fine at the start, for want of anything to tell, is not opened by a reload.
+    #[test]
+    fn a_secret_key_that_would_open_others_data_to_the_network_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let secret = folder.path().join("secret");
+        fs::write(&secret, "sk_test_abcdefgh").expect("written");
+        let file = folder.path().join("instances.toml");
+        let plain = "[[instance]]\nname = \"a\"\nissuer = \"https://clerk.example.com\"\n";
+        let with_secret = format!("{plain}secret_key_file = {secret:?}\n");
+        let callers = folder.path().join("callers.toml");
+        fs::write(&callers, "[anyone]\nrpcs = []\n").expect("written");
+        let lacking = |addr: &str, callers: &str| {
+            fs::write(&file, plain).expect("written");
+            let environment: EnvironmentVariables = [
+                ("CLERK_AUTHZ_INSTANCES", file.to_str().expect("text")),
+                ("CLERK_AUTHZ_GRPC_ADDR", addr),
+                ("CLERK_AUTHZ_CALLERS", callers),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .into();
+            let settings = Settings::load(&SettingsArgs::default(), &environment);
+            let settings = settings.expect("good settings");
+            settings.check_exposure().expect("nothing to tell yet");
+            let set = InstanceSet::new(
+                &settings,
+                None,
+                crate::server::system_clock(),
+                CancellationToken::new(),
+                TaskTracker::new(),
+            );
+            fs::write(&file, &with_secret).expect("written");
+            set.lacking(&settings::load_instances(&file).expect("good"))
+        };
+
+        let said = lacking("0.0.0.0:50051", "").expect("refused").to_string();
+        assert!(said.contains("CheckOrgPermission of any user_id"), "{said}");
+        assert_eq!(lacking("127.0.0.1:50051", ""), None);
+        let callers = callers.to_str().expect("text");
+        assert_eq!(lacking("0.0.0.0:50051", callers), None);
+    }
+}

@@ -70,3 +70,34 @@ impl Exposure {
         Some(Problem::new("CLERK_AUTHZ_CALLERS", text))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_and_unix_sockets_are_of_this_machine_and_nothing_else() {
+        for (addr, expected) in [
+            ("127.0.0.1:50051", true),
+            ("127.1.2.3:0", true),
+            ("[::1]:50051", true),
+            ("[::ffff:127.0.0.1]:50051", true),
+            ("unix:/run/a.sock", true),
+            ("0.0.0.0:50051", false),
+            ("[::]:50051", false),
+            ("10.0.0.1:50051", false),
+            ("[::ffff:10.0.0.1]:50051", false),
+        ] {
+            let addr = addr.parse().expect("an address");
+            assert_eq!(is_of_this_machine(&addr), expected, "{addr}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_rules_and_a_client_ca_each_say_who_calls() {
+        let file = Some(Path::new("/file"));
+        assert!(callers_are_known(file, None));
+        assert!(callers_are_known(None, file));
+        assert!(!callers_are_known(None, None));
+    }
+}

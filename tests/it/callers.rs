@@ -12,6 +12,8 @@ use clerk_authz::{
         get_user_request::Key,
     },
     emulator::{Endpoint, Faults, TokenSpec},
+    server::Limits,
+    sync::WatchLimits,
 };
 use tokio::task::JoinSet;
 use tonic::{Code, Request, Status};
@@ -89,7 +91,15 @@ impl Scene {
         let path = files.text();
         let variables = [&[("CLERK_AUTHZ_CALLERS", &*path)], more].concat();
         let settings = settings_on(&clerk, &url, &variables);
-        let limits = Default::default();
+        // A watch that nothing happens to is heard of soon.
+        let watches = WatchLimits {
+            heartbeat: Duration::from_millis(100),
+            ..WatchLimits::default()
+        };
+        let limits = Limits {
+            watches,
+            ..Limits::default()
+        };
         Self {
             fixture: Fixture::start_under(limits, clerk, &settings, &clock).await,
             files,
@@ -107,7 +117,10 @@ impl Scene {
             .await
     }
 
-    async fn send_verify(&self, request: &Bearing<proto::VerifySessionRequest>) -> Result<(), Status> {
+    async fn send_verify(
+        &self,
+        request: &Bearing<proto::VerifySessionRequest>,
+    ) -> Result<(), Status> {
         let mut client = self.fixture.client.clone();
         client.verify_session(request.again()).await.map(drop)
     }
@@ -242,7 +255,8 @@ async fn every_rpc_is_under_the_rules_and_health_and_reflection_are_not() {
     let policy = PolicyFile::routes("  - name: all\n    path: /**\n    access: public\n");
     let policy = ("CLERK_AUTHZ_POLICY", policy.text());
     // Nobody may anything but for one RPC of one caller.
-    let only = "[[caller]]\nname = \"billing\"\nbearer_files = [\"@/billing\"]\nrpcs = [\"GetUser\"]\n";
+    let only =
+        "[[caller]]\nname = \"billing\"\nbearer_files = [\"@/billing\"]\nrpcs = [\"GetUser\"]\n";
     let scene = Scene::start_with(only, &[policy]).await;
     let mut client = scene.fixture.client.clone();
     let may_not = "may not call";
@@ -291,7 +305,10 @@ async fn a_wrong_bearer_is_refused_where_none_would_be_let_in() {
 
     let token = scene.token();
     for wrong in ["x", &BILLING[1..], &format!("{BILLING}-"), &token] {
-        assert_not_allowed(scene.verify(wrong).await, "the bearer secret of the call is no caller's");
+        assert_not_allowed(
+            scene.verify(wrong).await,
+            "the bearer secret of the call is no caller's",
+        );
     }
     for values in [
         &["Basic YTpi"][..],
@@ -401,7 +418,10 @@ async fn over_its_calls_at_once_a_caller_is_turned_away_until_one_ends() {
     let scene = Scene::start(&rules).await;
     scene.verify(BILLING).await.expect("the keys are there");
     let slow = Faults::slow(4_500);
-    scene.fixture.instance().set_faults_for(Endpoint::Jwks, slow);
+    scene
+        .fixture
+        .instance()
+        .set_faults_for(Endpoint::Jwks, slow);
     // Past the cooldown of the first fetch.
     scene.clock.step(6);
     let unknown = TokenSpec::session("user_alice").with_header("kid", "ins_other".into());
@@ -452,7 +472,9 @@ async fn rules_and_secrets_are_read_again_and_a_wrong_file_changes_nothing() {
     })
     .await;
     scene.verify(BILLING).await.expect("and the old one");
-    scene.files.put("billing", "another-secret-of-32-characters--");
+    scene
+        .files
+        .put("billing", "another-secret-of-32-characters--");
     eventually("the old secret is nobody's", async || {
         scene.verify(BILLING).await.is_err()
     })
@@ -479,7 +501,11 @@ async fn a_watch_ends_when_its_caller_may_watch_no_more() {
     let scene = Scene::start(&rules).await;
     let mut client = scene.fixture.client.clone();
     let watch = bearing(proto::WatchUsersRequest::default(), BILLING);
-    let mut stream = client.watch_users(watch).await.expect("it may").into_inner();
+    let mut stream = client
+        .watch_users(watch)
+        .await
+        .expect("it may")
+        .into_inner();
     let first = stream.message().await.expect("a message");
     assert!(first.is_some());
 
@@ -497,7 +523,10 @@ async fn a_watch_ends_when_its_caller_may_watch_no_more() {
             Err(status) => break status,
         }
     };
-    assert_not_allowed(Err::<(), _>(ended), "caller \"billing\" may not call WatchUsers");
+    assert_not_allowed(
+        Err::<(), _>(ended),
+        "caller \"billing\" may not call WatchUsers",
+    );
     scene.fixture.stop().await;
 }
 
@@ -546,7 +575,12 @@ async fn what_is_others_is_not_opened_to_a_network_by_an_oversight() {
             let ended = serve(arguments, &variables).await;
             let said = String::from_utf8_lossy(&ended.stderr).into_owned();
             assert_eq!(ended.status.code(), Some(2), "{variables:?}: {said}");
-            for part in [open, "CLERK_AUTHZ_CALLERS is not set", "docs/callers.md", "[anyone]"] {
+            for part in [
+                open,
+                "CLERK_AUTHZ_CALLERS is not set",
+                "docs/callers.md",
+                "[anyone]",
+            ] {
                 assert!(said.contains(part), "{part} is not in {said}");
             }
         }
@@ -558,9 +592,25 @@ async fn what_is_others_is_not_opened_to_a_network_by_an_oversight() {
     for variables in [
         vec![key, everywhere],
         vec![key, secret, with_database],
-        vec![key, secret, with_database, ("CLERK_AUTHZ_GRPC_ADDR", "[::1]:0")],
-        vec![key, secret, with_database, ("CLERK_AUTHZ_GRPC_ADDR", "unix:a.sock")],
-        vec![key, secret, with_database, everywhere, ("CLERK_AUTHZ_CALLERS", &*path)],
+        vec![
+            key,
+            secret,
+            with_database,
+            ("CLERK_AUTHZ_GRPC_ADDR", "[::1]:0"),
+        ],
+        vec![
+            key,
+            secret,
+            with_database,
+            ("CLERK_AUTHZ_GRPC_ADDR", "unix:a.sock"),
+        ],
+        vec![
+            key,
+            secret,
+            with_database,
+            everywhere,
+            ("CLERK_AUTHZ_CALLERS", &*path),
+        ],
     ] {
         let shown = serve(&["--print-config"], &variables).await;
         assert_eq!(shown.status.code(), Some(0), "{variables:?}: {shown:?}");
@@ -599,7 +649,10 @@ async fn a_service_with_rules_starts_and_one_with_wrong_rules_says_where() {
 async fn the_decision_log_names_the_caller_and_no_secret() {
     let log = tempfile::tempdir().expect("a folder");
     let decisions = log.path().join("decisions.jsonl");
-    let more = [("CLERK_AUTHZ_DECISION_LOG", decisions.to_str().expect("text"))];
+    let more = [(
+        "CLERK_AUTHZ_DECISION_LOG",
+        decisions.to_str().expect("text"),
+    )];
     let scene = Scene::start_with(RULES, &more).await;
     let wrong = "wrong-secret-of-32-characters---";
 
@@ -615,7 +668,9 @@ async fn the_decision_log_names_the_caller_and_no_secret() {
     let text = fs::read_to_string(&decisions).expect("text");
     let callers: Vec<serde_json::Value> = text
         .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["caller"].clone())
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).expect("JSON")["caller"].clone()
+        })
         .collect();
     assert_eq!(callers, ["billing", "anyone"]);
     let metrics = scene.fixture.metrics().await;

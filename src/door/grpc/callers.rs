@@ -104,3 +104,110 @@ fn bearer(headers: &http::HeaderMap) -> Bearer<'_> {
         false => Bearer::Unreadable,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        callers::{Caller, Limits, Rights, RpcSet, Rules, SecretDigest},
+        door::ClientIdentity,
+    };
+
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+    fn callers() -> Callers {
+        let billing = Caller {
+            name: "billing".into(),
+            spiffe: vec!["spiffe://example.org/sa/billing".into()],
+            dns: vec!["billing.internal".into()],
+            secrets: vec![SecretDigest::of(SECRET.as_bytes())],
+            rights: Rights {
+                rpcs: RpcSet::from_iter([GuardedRpc::GetUser]),
+                any_user: false,
+            },
+            limits: Limits::default(),
+        };
+        let rules = Rules::new(Rights::default(), vec![billing]).expect("good rules");
+        Callers::new(rules, std::time::Instant::now())
+    }
+
+    fn by_certificate(uris: &[&str], dns_names: &[&str]) -> http::Request<()> {
+        let own = |names: &[&str]| names.iter().map(|name| (*name).into()).collect();
+        let identity = ClientIdentity {
+            uris: own(uris),
+            dns_names: own(dns_names),
+        };
+        let peer = PeerInfo {
+            identity: Arc::new(identity.into()),
+            ..PeerInfo::default()
+        };
+        let mut request = http::Request::new(());
+        request.extensions_mut().insert(peer);
+        request
+    }
+
+    fn ask(mut request: http::Request<()>) -> Result<http::Request<()>, Refused> {
+        admit(
+            &callers(),
+            GrpcMethod::GetUser,
+            &mut request,
+            Instant::now(),
+        )?;
+        Ok(request)
+    }
+
+    #[test]
+    fn a_certificate_of_the_connection_names_the_caller() {
+        for request in [
+            by_certificate(&["spiffe://example.org/sa/billing"], &[]),
+            by_certificate(&[], &["other.internal", "BILLING.internal"]),
+        ] {
+            let admitted = ask(request).expect("it may");
+            let known = of(&Request::from_http(admitted)).expect("noted");
+            assert_eq!(known.name(), "billing");
+        }
+        for request in [
+            by_certificate(&["spiffe://example.org/sa/other"], &["other.internal"]),
+            by_certificate(&[], &[]),
+            http::Request::new(()),
+        ] {
+            assert!(matches!(ask(request), Err(Refused::NotAllowed { .. })));
+        }
+        // A handshake that has not ended, or no certificate.
+        let mut request = http::Request::new(());
+        request.extensions_mut().insert(PeerInfo::default());
+        assert!(ask(request).is_err());
+    }
+
+    #[test]
+    fn a_good_certificate_does_not_mend_a_wrong_bearer() {
+        let with = |bearer: &str| {
+            let mut request = by_certificate(&["spiffe://example.org/sa/billing"], &[]);
+            let value = bearer.parse().expect("a header value");
+            request.headers_mut().insert("authorization", value);
+            ask(request)
+        };
+        assert!(with("Bearer wrong-secret-of-32-characters---").is_err());
+        let admitted = with(&format!("Bearer {SECRET}")).expect("both name it");
+        assert!(
+            !admitted.headers().contains_key("authorization"),
+            "the secret goes no further"
+        );
+    }
+
+    #[test]
+    fn what_is_open_is_health_and_what_is_no_rpc_of_ours() {
+        let open = GrpcMethod::ALL
+            .into_iter()
+            .filter(|it| guarded(*it).is_none());
+        let open: Vec<_> = open.collect();
+        assert_eq!(open, [GrpcMethod::Health, GrpcMethod::Other]);
+        for method in GrpcMethod::ALL {
+            if let Some(rpc) = guarded(method) {
+                assert_eq!(rpc.name(), method.name());
+            }
+        }
+    }
+}

@@ -102,6 +102,12 @@ impl AuthzDoor {
         AuthzServiceServer::new(self).max_decoding_message_size(MAX_REQUEST_BYTES)
     }
 
+    /// Whom a call comes from, where there are rules for callers.
+    fn caller<T>(&self, request: &Request<T>) -> Option<KnownCaller> {
+        self.callers.as_ref()?;
+        callers::of(request)
+    }
+
     fn verifier(&self) -> &Verifier {
         self.checker.verifier()
     }
@@ -263,7 +269,7 @@ impl AuthzService for AuthzDoor {
         &self,
         request: Request<proto::WatchUsersRequest>,
     ) -> Result<Response<Self::WatchUsersStream>, Status> {
-        let (id, caller) = (request_id::of(&request), callers::of(&request));
+        let (id, caller) = (request_id::of(&request), self.caller(&request));
         let answer = self.watch(&id, caller, &request.into_inner()).await;
         identified(id, answer)
     }
@@ -274,7 +280,7 @@ impl AuthzService for AuthzDoor {
     ) -> Result<Response<proto::VerifySessionResponse>, Status> {
         let id = request_id::of(&request);
         let patience = limits::patience(request.metadata().as_ref());
-        let caller = callers::of(&request);
+        let caller = self.caller(&request);
         let answer = self
             .verify(
                 (Rpc::VerifySession, &id, caller.as_ref()),
@@ -294,7 +300,7 @@ impl AuthzService for AuthzDoor {
         let id = request_id::of(&request);
         let (patience, caller) = (
             limits::patience(request.metadata().as_ref()),
-            callers::of(&request),
+            self.caller(&request),
         );
         let asking = (RPC, &id, caller.as_ref());
         let requests = request.into_inner().requests;
@@ -324,7 +330,7 @@ impl AuthzService for AuthzDoor {
         let id = request_id::of(&request);
         let instances = self.verifier().instances();
         let circumstances = circumstances(&request, &instances, None);
-        let caller = callers::of(&request);
+        let caller = self.caller(&request);
         let asking = (Rpc::CheckOrgPermission, &id, caller.as_ref());
         let request = request.into_inner();
         let answer = self.check(asking, &request, circumstances).await;
@@ -339,7 +345,7 @@ impl AuthzService for AuthzDoor {
         let id = request_id::of(&request);
         let (instances, lookups) = (self.verifier().instances(), Lookups::default());
         let circumstances = circumstances(&request, &instances, Some(&lookups));
-        let caller = callers::of(&request);
+        let caller = self.caller(&request);
         let asking = (RPC, &id, caller.as_ref());
         let requests = request.into_inner().requests;
         let answer = async {
@@ -370,7 +376,7 @@ impl AuthzService for AuthzDoor {
     ) -> Result<Response<proto::SyncUserResponse>, Status> {
         let id = request_id::of(&request);
         let patience = limits::patience(request.metadata().as_ref());
-        let caller = callers::of(&request);
+        let caller = self.caller(&request);
         let asking = (Rpc::SyncUser, &id, caller.as_ref());
         let answer = self.sync(asking, &request.into_inner(), patience).await;
         identified(id, answer)
@@ -392,7 +398,7 @@ impl AuthzService for AuthzDoor {
         let id = request_id::of(&request);
         let instances = self.verifier().instances();
         let circumstances = circumstances(&request, &instances, None);
-        let caller = callers::of(&request);
+        let caller = self.caller(&request);
         let asking = (Rpc::ExplainDecision, &id, caller.as_ref());
         let answer = self
             .explain(asking, &request.into_inner(), circumstances)
