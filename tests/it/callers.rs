@@ -74,6 +74,8 @@ struct Scene {
     fixture: Fixture,
     files: Files,
     clock: TestClock,
+    /// Of a user, as long as the test takes: the clock stands.
+    token: String,
     _database: tempfile::TempDir,
 }
 
@@ -100,16 +102,19 @@ impl Scene {
             watches,
             ..Limits::default()
         };
+        let fixture = Fixture::start_under(limits, clerk, &settings, &clock).await;
+        let token = fixture.mint(&TokenSpec::session("user_alice"));
         Self {
-            fixture: Fixture::start_under(limits, clerk, &settings, &clock).await,
+            fixture,
             files,
             clock,
+            token,
             _database: database,
         }
     }
 
     fn token(&self) -> String {
-        self.fixture.mint(&TokenSpec::session("user_alice"))
+        self.token.clone()
     }
 
     async fn verify(&self, bearer: &str) -> Result<(), Status> {
@@ -141,12 +146,12 @@ impl Scene {
         Ok(answer.into_inner().allowed)
     }
 
-    async fn counted(&self, caller: &str, outcome: &str) -> u64 {
+    async fn counted(&self, caller: &str, outcome: &str) -> f64 {
         let series =
             format!("clerk_authz_caller_calls_total{{caller=\"{caller}\",outcome=\"{outcome}\"}} ");
         let metrics = self.fixture.metrics().await;
         let count = metrics.lines().find_map(|line| line.strip_prefix(&series));
-        count.map_or(0, |count| count.parse().expect("a number"))
+        count.map_or(0.0, |count| count.parse().expect("a number"))
     }
 }
 
@@ -244,9 +249,9 @@ async fn a_caller_may_call_what_its_rule_names_and_others_what_anyone_may() {
     let metadata = &details.error_info().expect("ErrorInfo").metadata;
     assert_eq!(metadata["caller"], "reports");
     assert_eq!(metadata["rpc"], "GetUser");
-    assert_eq!(scene.counted("reports", "denied").await, 2);
-    assert_eq!(scene.counted("reports", "admitted").await, 1);
-    assert_eq!(scene.counted("anyone", "denied").await, 1);
+    assert_eq!(scene.counted("reports", "denied").await, 2.0);
+    assert_eq!(scene.counted("reports", "admitted").await, 1.0);
+    assert_eq!(scene.counted("anyone", "denied").await, 1.0);
     scene.fixture.stop().await;
 }
 
@@ -329,7 +334,7 @@ async fn a_wrong_bearer_is_refused_where_none_would_be_let_in() {
     request.metadata_mut().insert("authorization", value);
     let answer = scene.send_verify(&request.into()).await;
     answer.expect("the scheme in any case, and spaces");
-    assert_eq!(scene.counted("unrecognized", "denied").await, 8);
+    assert_eq!(scene.counted("unrecognized", "denied").await, 8.0);
     scene.fixture.stop().await;
 }
 
@@ -406,7 +411,7 @@ async fn over_its_rate_a_caller_is_turned_away_and_others_are_not() {
     for other in [REPORTS, ""] {
         scene.verify(other).await.expect("its limit is its own");
     }
-    assert_eq!(scene.counted("billing", "shed").await, 1);
+    assert_eq!(scene.counted("billing", "shed").await, 1.0);
     // That the caller may not is said before that it asks too much.
     assert_not_allowed(scene.get_user(BILLING).await, "may not call GetUser");
     scene.fixture.stop().await;
@@ -485,11 +490,14 @@ async fn rules_and_secrets_are_read_again_and_a_wrong_file_changes_nothing() {
     let refusals = async || {
         let metrics = scene.fixture.metrics().await;
         let count = metrics.lines().find_map(|line| line.strip_prefix(refused));
-        count.expect("counted").to_owned()
+        count.and_then(|count| count.parse::<f64>().ok())
     };
-    assert_eq!(refusals().await, "0");
+    assert_eq!(refusals().await, Some(0.0));
     scene.files.write("[[caller]]\nname = \"billing\"\n");
-    eventually("the wrong file was seen", async || refusals().await == "1").await;
+    eventually("the wrong file was seen", async || {
+        refusals().await == Some(1.0)
+    })
+    .await;
     scene.verify(new).await.expect("the rules before");
     assert_not_allowed(scene.get_user("").await, "GetUser");
     scene.fixture.stop().await;
