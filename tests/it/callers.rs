@@ -714,7 +714,7 @@ async fn the_log_says_who_was_refused_and_no_secret_at_any_level() {
     })
     .await;
 
-    let log = service.kill().await;
+    let log = service.end().await;
     for line in [
         "caller \"reports\" may not call GetUser",
         "a caller whom no rule names may not call GetUser",

@@ -79,6 +79,16 @@ impl Service {
         self.child.id().expect("it runs")
     }
 
+    /// SIGTERM, and its end; what it had logged, to the last line.
+    pub async fn end(mut self) -> String {
+        let id = self.id().to_string();
+        let told = Command::new("kill").arg(id).status().await;
+        assert!(told.expect("it runs").success());
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        ended.expect("it ends").expect("ended");
+        self.log.await.expect("read")
+    }
+
     /// `kill -9`, whatever it is doing; what it had logged.
     pub async fn kill(mut self) -> String {
         self.child.kill().await.expect("killed");
