@@ -119,6 +119,8 @@ reasons! {
     WatchTooSlow = "WATCH_TOO_SLOW", "the watch's messages were not taken for too long; go on behind the last one";
     /// The replica ends.
     Draining = "DRAINING", "this replica ends; go on at another";
+    /// By the callers' rules its caller may not ask this.
+    CallerNotAllowed = "CALLER_NOT_ALLOWED", "the caller may not ask this of the service";
     /// Cannot tell: Clerk cannot be asked.
     ClerkUnavailable = "CLERK_UNAVAILABLE", "Clerk's API cannot be asked, and nothing that is known is fresh enough; retry";
     /// Cannot tell: a rate limit of Clerk's API is reached.

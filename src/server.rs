@@ -2,6 +2,7 @@
 //!
 //! Called by `cli` and by tests. The only place that knows every room; it holds no rule.
 
+mod callers;
 mod database;
 mod decisions;
 mod drain;
@@ -33,9 +34,9 @@ use tracing::{error, info, warn};
 
 pub(crate) use self::instances::backend_api;
 use self::{
-    drain::Ending, inboxes::InboxSet, instances::InstanceSet, listening::Listening,
-    metrics::Sources, mirror::MirrorKeepers, policies::Policies, revocations::RevocationSet,
-    tls::ReloadedTls,
+    callers::CallerRules, drain::Ending, inboxes::InboxSet, instances::InstanceSet,
+    listening::Listening, metrics::Sources, mirror::MirrorKeepers, policies::Policies,
+    revocations::RevocationSet, tls::ReloadedTls,
 };
 use crate::{
     authz::{Checker, Instances, MembershipSettings, SessionLookups, TokenCache, Verifier},
@@ -261,6 +262,7 @@ pub async fn start_under(
     settings: &Settings,
     clock: Clock,
 ) -> Result<Running, StartError> {
+    settings.check_exposure()?;
     keys::self_test()?;
     let ending = Ending::default();
     let stop = ending.background.clone();
@@ -387,13 +389,18 @@ pub async fn start_under(
         ))
     });
     let (decision_log, decisions) = decisions::open(settings, Arc::clone(&clock))?;
-    let door = AuthzDoor::new(
+    let caller_rules = CallerRules::of(settings).map(Arc::new);
+    let mut door = AuthzDoor::new(
         Arc::clone(&checker),
         users,
         watches.clone(),
         Arc::clone(&clock),
         decision_log.clone(),
     );
+    if let Some(rules) = &caller_rules {
+        door = door.with_callers(Arc::clone(rules.callers()));
+        tasks.spawn(Arc::clone(rules).reload_on_change(stop.clone()));
+    }
     let ext_authz = policies.as_ref().map(|policies| {
         let gatekeeper = Arc::clone(policies.gatekeeper());
         let decisions = decision_log.clone();
@@ -420,6 +427,7 @@ pub async fn start_under(
         watches,
         policies: policies.clone(),
         tls,
+        callers: caller_rules,
         clock,
     }));
     let grpc_addr = grpc.addr;

@@ -3,11 +3,14 @@
 //!
 //! Called by `cli` and `server`. Knows `identity` only; reads no clock and opens no connection.
 
+mod callers;
 mod database;
+mod exposure;
 mod instances;
 mod listen_addr;
 mod otlp;
 mod problems;
+mod toml_text;
 mod value;
 mod variables;
 
@@ -19,14 +22,19 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+pub use self::callers::load_callers;
 pub use self::database::DatabaseSettings;
+pub use self::exposure::Exposure;
 pub use self::instances::{lacking_database, load_instances};
 pub use self::listen_addr::{ListenAddr, NotAnAddress};
 pub use self::otlp::OtlpSettings;
 pub use self::problems::{Problem, Problems};
 use self::variables::{Origin, Raw};
 pub use self::variables::{SettingsArgs, VARIABLES, Variable};
-use crate::identity::{Environment, InstanceName, Issuer, PublishableKey};
+use crate::{
+    callers::Rules,
+    identity::{Environment, InstanceName, Issuer, PublishableKey},
+};
 
 /// The environment, as a map, so that tests need not change the process's own.
 pub type EnvironmentVariables = BTreeMap<String, OsString>;
@@ -221,6 +229,12 @@ pub struct Settings {
     pub instances_file: Option<PathBuf>,
     /// Where gRPC is answered.
     pub grpc_addr: ListenAddr,
+    /// Who may call what over gRPC; `None` is everybody everything.
+    pub callers: Option<Rules>,
+    /// The file that says it.
+    pub callers_file: Option<PathBuf>,
+    /// What everybody may ask who can connect.
+    pub exposure: Exposure,
     /// Where HTTP is answered.
     pub http_addr: SocketAddr,
     /// Where keys survive a restart.
@@ -398,13 +412,30 @@ impl Settings {
                 ));
             }
         }
+        let callers_file = raw.text("CLERK_AUTHZ_CALLERS").map(PathBuf::from);
+        let callers = callers_file.as_deref().and_then(|file| {
+            let loaded = load_callers(file);
+            loaded.map_err(|found| problems.extend(found)).ok()
+        });
+        let grpc_addr = raw.listen_addr("CLERK_AUTHZ_GRPC_ADDR", &mut problems);
+        let database = raw.database("CLERK_AUTHZ_DATABASE_URL", &mut problems);
+        let tls = read_tls(&raw, &mut problems);
+        let client_ca = tls.as_ref().and_then(|tls| tls.client_ca.as_deref());
+        let exposure = Exposure {
+            grpc_is_reachable: !exposure::is_of_this_machine(&grpc_addr),
+            callers_are_known: exposure::callers_are_known(callers_file.as_deref(), client_ca),
+            has_database: database.is_some(),
+        };
         let settings = Self {
             instances,
             instances_file,
-            grpc_addr: raw.listen_addr("CLERK_AUTHZ_GRPC_ADDR", &mut problems),
+            grpc_addr,
+            callers,
+            callers_file,
+            exposure,
             http_addr: raw.address("CLERK_AUTHZ_HTTP_ADDR", &mut problems),
             state_dir: raw.text("CLERK_AUTHZ_STATE_DIR").map(PathBuf::from),
-            database: raw.database("CLERK_AUTHZ_DATABASE_URL", &mut problems),
+            database,
             policy: raw.text("CLERK_AUTHZ_POLICY").map(PathBuf::from),
             shadow_policy: raw.text("CLERK_AUTHZ_SHADOW_POLICY").map(PathBuf::from),
             forward_auth_from: raw.networks("CLERK_AUTHZ_FORWARD_AUTH_FROM", &mut problems),
@@ -427,7 +458,7 @@ impl Settings {
             cache_bytes: raw.bytes("CLERK_AUTHZ_CACHE_BYTES", &mut problems),
             memberships,
             clock_skew: raw.duration("CLERK_AUTHZ_CLOCK_SKEW", 0..=60, &mut problems),
-            tls: read_tls(&raw, &mut problems),
+            tls,
             drain: DrainSettings {
                 pause: raw.duration("CLERK_AUTHZ_DRAIN_PAUSE", 0..=600, &mut problems),
                 timeout: raw.duration("CLERK_AUTHZ_DRAIN_TIMEOUT", 1..=600, &mut problems),
@@ -464,6 +495,15 @@ impl Settings {
             Ok(settings)
         } else {
             Err(Problems::new(problems))
+        }
+    }
+
+    /// What is wrong with serving these settings, where data about others would be open to whoever can
+    /// connect. Commands that serve nothing do not ask.
+    pub fn check_exposure(&self) -> Result<(), Problems> {
+        match self.exposure.problem(&self.grpc_addr, &self.instances) {
+            Some(problem) => Err(Problems::new(vec![problem])),
+            None => Ok(()),
         }
     }
 
@@ -532,6 +572,9 @@ impl Settings {
                  {webhooks}",
                 instance.name, instance.issuer
             );
+        }
+        if let Some(rules) = &self.callers {
+            text += &callers::shown(rules);
         }
         text
     }

@@ -38,6 +38,7 @@ impl Serve {
     pub(super) fn run(self) -> anyhow::Result<u8> {
         let settings = Settings::load(&self.settings, &process_environment())?;
         if self.print_config {
+            settings.check_exposure()?;
             anstream::print!("{}", settings.print_config());
             return Ok(SUCCESS);
         }

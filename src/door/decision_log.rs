@@ -100,6 +100,7 @@ pub(super) fn log(
     began: Began,
     rpc: Rpc,
     request_id: (&dyn Debug, Option<&str>),
+    caller: Option<&str>,
     authorization: &Authorization,
     decision_id: &str,
 ) {
@@ -135,6 +136,7 @@ pub(super) fn log(
     let decision = identity.and_then(|identity| identity.decision.as_ref());
     let record = Record {
         request_id: request_id.1,
+        caller,
         decision_id: Some(decision_id),
         route,
         policy_version: Some(policy_version),

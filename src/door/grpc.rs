@@ -1,5 +1,6 @@
 //! The gRPC door: `clerkauthz.v1.AuthzService`, Envoy's external authorization, health and reflection.
 
+mod callers;
 mod convert;
 mod ext_authz;
 mod health;
@@ -83,7 +84,7 @@ pub async fn serve(
             .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let calls = door.calls();
+    let (calls, callers) = (door.calls(), door.callers());
     let mut routes = Routes::builder();
     routes.add_service(door.into_service());
     routes.add_service(health.service());
@@ -95,7 +96,7 @@ pub async fn serve(
         routes.add_service(v1).add_service(v1alpha);
     }
     let routes = routes.routes().prepare();
-    let layer = LimitLayer::new(limits.max_calls, calls);
+    let layer = LimitLayer::new(limits.max_calls, calls, callers);
     let (lanes, served): (Vec<_>, Vec<_>) = lanes::ages(limits.age)
         .into_iter()
         .map(|age| {

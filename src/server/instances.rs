@@ -19,7 +19,10 @@ use crate::{
     clerk::{ApiOptions, BackendApi, HttpJwksSource},
     keys::{Clock, JwksSource, Keyring, RefreshSettings, Snapshot, SnapshotStore, VerifyingKey},
     mirror::Listing,
-    settings::{self, InstanceSettings, KeySource, KeysSettings, Problem, Problems, Settings},
+    settings::{
+        self, Exposure, InstanceSettings, KeySource, KeysSettings, ListenAddr, Problem, Problems,
+        Settings,
+    },
     sync::Listings,
 };
 
@@ -32,6 +35,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 pub(super) struct InstanceSet {
     keys: KeysSettings,
     api_timeout: Duration,
+    /// What is open to whom at the gRPC port, and where that is.
+    exposure: (Exposure, ListenAddr),
     /// Where the last good keys are kept.
     snapshots: Option<Arc<dyn SnapshotStore>>,
     clock: Clock,
@@ -69,6 +74,7 @@ impl InstanceSet {
         Self {
             keys: settings.keys.clone(),
             api_timeout: settings.api_timeout,
+            exposure: (settings.exposure, settings.grpc_addr.clone()),
             snapshots,
             clock,
             stop,
@@ -293,12 +299,14 @@ impl InstanceSet {
         }
     }
 
-    /// Webhooks need a database; at the start the settings have seen to it.
+    /// Webhooks need a database, and a secret key must not open what is others'; at the start the settings have seen to it.
     fn lacking(&self, wanted: &[InstanceSettings]) -> Option<Problems> {
-        let problems = match self.inboxes {
+        let mut problems = match self.inboxes {
             Some(_) => Vec::new(),
             None => settings::lacking_database(wanted),
         };
+        let (exposure, grpc_addr) = &self.exposure;
+        problems.extend(exposure.problem(grpc_addr, wanted));
         (!problems.is_empty()).then(|| Problems::new(problems))
     }
 
@@ -411,4 +419,53 @@ impl Member {
 
 fn shared(texts: &[String]) -> Vec<Arc<str>> {
     texts.iter().map(|text| text.as_str().into()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::settings::{EnvironmentVariables, SettingsArgs};
+
+    /// What was fine at the start, for want of anything to tell, is not opened by a reload.
+    #[test]
+    fn a_secret_key_that_would_open_others_data_to_the_network_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let secret = folder.path().join("secret");
+        fs::write(&secret, "sk_test_abcdefgh").expect("written");
+        let file = folder.path().join("instances.toml");
+        let plain = "[[instance]]\nname = \"a\"\nissuer = \"https://clerk.example.com\"\n";
+        let with_secret = format!("{plain}secret_key_file = {secret:?}\n");
+        let callers = folder.path().join("callers.toml");
+        fs::write(&callers, "[anyone]\nrpcs = []\n").expect("written");
+        let lacking = |addr: &str, callers: &str| {
+            fs::write(&file, plain).expect("written");
+            let environment: EnvironmentVariables = [
+                ("CLERK_AUTHZ_INSTANCES", file.to_str().expect("text")),
+                ("CLERK_AUTHZ_GRPC_ADDR", addr),
+                ("CLERK_AUTHZ_CALLERS", callers),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .into();
+            let settings = Settings::load(&SettingsArgs::default(), &environment);
+            let settings = settings.expect("good settings");
+            settings.check_exposure().expect("nothing to tell yet");
+            let set = InstanceSet::new(
+                &settings,
+                None,
+                crate::server::system_clock(),
+                CancellationToken::new(),
+                TaskTracker::new(),
+            );
+            fs::write(&file, &with_secret).expect("written");
+            set.lacking(&settings::load_instances(&file).expect("good"))
+        };
+
+        let said = lacking("0.0.0.0:50051", "").expect("refused").to_string();
+        assert!(said.contains("CheckOrgPermission of any user_id"), "{said}");
+        assert_eq!(lacking("127.0.0.1:50051", ""), None);
+        let callers = callers.to_str().expect("text");
+        assert_eq!(lacking("0.0.0.0:50051", callers), None);
+    }
 }

@@ -6,6 +6,7 @@ mod doors;
 use std::{fmt, sync::Arc};
 
 use super::{
+    callers::CallerRules,
     mirror::MirrorKeepers,
     policies::{Kind, Policies},
     tls::ReloadedTls,
@@ -40,6 +41,7 @@ pub(super) struct Sources {
     pub(super) watches: Option<Arc<Watches>>,
     pub(super) policies: Option<Arc<Policies>>,
     pub(super) tls: Option<Arc<ReloadedTls>>,
+    pub(super) callers: Option<Arc<CallerRules>>,
     pub(super) clock: Clock,
 }
 
@@ -56,11 +58,13 @@ pub(super) fn source(sources: Sources) -> Source {
             watches,
             policies,
             tls,
+            callers,
             clock,
         } = &sources;
         let build = [env!("CARGO_PKG_VERSION"), REVISION].map(str::to_owned);
         writer.write(catalogue::BUILD_INFO, [(build, 1.0)])?;
         doors::write(writer, calls)?;
+        doors::write_callers(writer, callers.as_deref())?;
         doors::write_decisions(writer, decisions.as_ref().map(|stats| stats()))?;
         doors::write_otlp(writer)?;
         doors::write_tls(writer, tls.as_deref())?;

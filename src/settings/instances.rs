@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{
     ApiSettings, InstanceSettings, KeySource, Problem, Problems, masked, secret_key_environment,
-    shown_file, value, variables::Raw,
+    shown_file, toml_text, value, variables::Raw,
 };
 use crate::{
     identity::{Environment, InstanceName, Issuer, PublishableKey, is_safe_address},
@@ -415,7 +415,12 @@ pub fn load_instances(path: &Path) -> Result<Vec<InstanceSettings>, Problems> {
     };
     let file: File = match toml::from_str(&text) {
         Ok(file) => file,
-        Err(error) => return one(format!("is \"{shown}\"; {}", unreadable(&error, &text))),
+        Err(error) => {
+            return one(format!(
+                "is \"{shown}\"; {}",
+                toml_text::unreadable(&error, &text)
+            ));
+        }
     };
     if !(1..=MAX_INSTANCES).contains(&file.instance.len()) {
         let count = file.instance.len();
@@ -456,32 +461,6 @@ pub fn load_instances(path: &Path) -> Result<Vec<InstanceSettings>, Problems> {
     } else {
         Err(Problems::new(problems))
     }
-}
-
-/// What is wrong with the file's text and where. Nothing of the text itself: a secret may stand in
-/// it, though none belongs there.
-fn unreadable(error: &toml::de::Error, text: &str) -> String {
-    let message = error.message().trim_end();
-    // A value of a wrong type stands in the message, between quotes.
-    let message = match (message.find('"'), message.rfind('"')) {
-        (Some(first), Some(last)) if first < last => {
-            format!("{}…{}", &message[..=first], &message[last..])
-        }
-        _ => message.to_owned(),
-    };
-    let message = if message.starts_with("unknown field `secret_key`") {
-        "unknown key `secret_key`; did you mean `secret_key_file`, which names a file that holds it?"
-            .to_owned()
-    } else {
-        message
-    };
-    let before = error.span().and_then(|span| text.get(..span.start));
-    let Some(before) = before else {
-        return message;
-    };
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-    format!("line {line}, column {column}: {message}")
 }
 
 impl Entry {

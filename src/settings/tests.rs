@@ -710,7 +710,7 @@ fn a_wrong_instances_file_says_where() {
         (String::new(), "with 0 instances; expected 1 to 1000"),
         (
             entry("isuer = \"https://a.example.com\""),
-            "unknown field `isuer`",
+            "unknown key `isuer`; did you mean `issuer`?",
         ),
         (entry("issuer = 1"), "line 3, column 10"),
         (

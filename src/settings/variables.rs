@@ -237,6 +237,12 @@ pub const VARIABLES: &[Variable] = &[
         "Where gRPC is answered: an address and a port, or unix:PATH for a Unix socket (mode 0660)",
     ),
     variable(
+        "CLERK_AUTHZ_CALLERS",
+        "callers",
+        None,
+        "A TOML file that says who may call which RPC over gRPC, and how much; read again when it changes. Without it everybody may who can connect, which must be nobody but this machine",
+    ),
+    variable(
         "CLERK_AUTHZ_HTTP_ADDR",
         "http-addr",
         Some("127.0.0.1:8080"),
@@ -802,11 +808,16 @@ fn unknown(name: &str) -> String {
 }
 
 /// The known name that is most like `name`, if one is.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     const ALIKE: f64 = 0.8;
     known
         .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
-        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .filter(|(likeness, known)| *likeness >= ALIKE || is_one_slip(name, known))
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, known)| known)
+}
+
+/// Of short names one letter is more than a fifth.
+fn is_one_slip(name: &str, known: &str) -> bool {
+    name.len() >= 3 && strsim::damerau_levenshtein(name, known) == 1
 }

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 import yaml
@@ -112,7 +113,20 @@ def switches(suite):
     switch("networkPolicy.enabled", "NetworkPolicy", {"networkPolicy": {"enabled": False}}, {})
     switch("serviceMonitor.enabled", "ServiceMonitor", {}, {"serviceMonitor": {"enabled": True}})
     switch("serviceAccount.create", "ServiceAccount", {"serviceAccount": {"create": False, "name": "own"}}, {})
-    switch("policy", "ConfigMap", {}, {"policy": {"version": 1}})
+    for name, values, key in [
+        ("policy", {"policy": {"version": 1}}, "policy.yaml"), ("clerk.instances", {}, "instances.toml"),
+        ("callers", {}, "callers.toml"),
+    ]:
+        off = LEAST if name != "clerk.instances" else {"clerk": {"instances": INSTANCES}}
+        there = key in render(off, values)["ConfigMap", "clerk-authz"]["data"]
+        check(suite, f"{name}: on", there, key)
+        check(suite, f"{name}: off", key == "callers.toml" or key not in render(LEAST)["ConfigMap", "clerk-authz"]["data"], key)
+    callers = tomllib.loads(render(LEAST)["ConfigMap", "clerk-authz"]["data"]["callers.toml"])
+    check(suite, "by default nobody asks about others without a token", (
+        set(callers) == {"anyone"} and "any_user" not in callers["anyone"]
+        and not {"*", "SyncUser", "GetUser", "WatchUsers"} & set(callers["anyone"]["rpcs"])), callers)
+    its_secret = next(v for v in pod(render(LEAST, {"callersSecret": "own"}))["volumes"] if v["name"] == "callers-secrets")
+    check(suite, "callersSecret", its_secret["secret"]["secretName"] == "own", its_secret)
     sqlite = {"replicaCount": 1, "store": {"kind": "sqlite"}}
     switch("store.sqlite.existingClaim", "PersistentVolumeClaim",
            merged(sqlite, {"store": {"sqlite": {"existingClaim": "own"}}}), sqlite)
@@ -215,6 +229,8 @@ def refusals(suite):
         ("its file as a setting", merged(LEAST, {"settings": {"CLERK_AUTHZ_DATABASE_URL_FILE": "/x"}}), "is a secret"),
         ("a setting that the chart has", merged(LEAST, {"settings": {"CLERK_AUTHZ_GRPC_ADDR": "0.0.0.0:1"}}), "is what the chart sets"),
         # By values.schema.json.
+        ("the callers' file elsewhere", merged(LEAST, {"settings": {"CLERK_AUTHZ_CALLERS": "/x"}}), "is what the chart sets"),
+        ("nobody to call", merged(LEAST, {"callers": ""}), "callers"),
         ("a slip of the pen", merged(LEAST, {"replicacount": 2}), "replicacount"),
         ("a slip deeper", merged(LEAST, {"clerk": {"autorizedParties": []}}), "autorizedParties"),
         ("an origin with a path", merged(LEAST, {"clerk": {"authorizedParties": ["https://a.example/x"]}}), "authorizedParties"),
@@ -270,8 +286,10 @@ def settings(suite):
         "secret-key": "sk_live_abc", "webhook-signing-secret": "whsec_" + "A" * 32, "database-url": "postgres://u:p@db/x",
         "a": "sk_live_abc", "b": "whsec_" + "A" * 32, "url": "postgres://u:p@db/x", "shop": "sk_live_abc",
         # Only its form is looked at here.
+        "billing": "0123456789abcdef" * 4,
         "c": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
     }
+    of_all = {"clerk": ["shop"], "callers-secrets": ["billing"]}
     for name, all_documents in rendered.items():
         with tempfile.TemporaryDirectory() as folder:
             given = environment(all_documents)
@@ -280,7 +298,7 @@ def settings(suite):
                 inside = Path(folder + mount["mountPath"])
                 inside.mkdir(parents=True)
                 if "secret" in volume:
-                    for key in [item["path"] for item in volume["secret"].get("items", [])] or ["shop"]:
+                    for key in [item["path"] for item in volume["secret"].get("items", [])] or of_all[volume["name"]]:
                         (inside / key).write_text(contents[key])
                 if "configMap" in volume:
                     data = all_documents["ConfigMap", volume["configMap"]["name"]]["data"]
@@ -304,6 +322,9 @@ def comparable(all_documents):
     """What both ways must agree on: everything but Helm's own labels, the namespace and where settings stand."""
     def without(value):
         if isinstance(value, dict):
+            if "configMap" in value:
+                # Named by each way as it names things; what is in it is compared.
+                value = {**value, "configMap": {k: v for k, v in value["configMap"].items() if k != "name"}}
             kept = {k: without(v) for k, v in value.items() if k not in OF_HELM and k not in ("namespace", "envFrom", "env")}
             return {k: v for k, v in kept.items() if not (k in ("labels", "annotations") and v == {})}
         return [without(item) for item in value] if isinstance(value, list) else value
@@ -314,6 +335,8 @@ def comparable(all_documents):
     for its_pod in [d["spec"]["template"]["spec"] for key, d in out.items() if key.startswith("Deployment")]:
         for named in [its_pod["volumes"], its_pod["containers"][0]["volumeMounts"]]:
             named.sort(key=lambda one: one["name"])
+    maps = [d["data"] for (kind, _), d in all_documents.items() if kind == "ConfigMap"]
+    out["callers"] = [tomllib.loads(data["callers.toml"]) for data in maps if "callers.toml" in data]
     for rules in [d["spec"] for key, d in out.items() if key.startswith("NetworkPolicy")]:
         for rule in rules["ingress"] + rules["egress"]:
             rule["ports"].sort(key=str)

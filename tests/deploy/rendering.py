@@ -132,6 +132,8 @@ ALL = merged(LEAST, {
     "clerk": {"existingSecret": "own", "secretKeys": {"secretKey": "a", "webhookSigningSecret": "b", "jwtKey": "c"},
               "audiences": ["api", "app"], "authorizedParties": ["https://a.example", "https://b.example"]},
     "store": {"kind": "postgres", "postgres": {"existingSecret": "store", "key": "url"}},
+    "callers": '[[caller]]\nname = "billing"\nbearer_files = ["/run/secrets/clerk-authz-callers/billing"]\nrpcs = ["*"]\n',
+    "callersSecret": "callers",
     "policy": {"version": 1, "routes": [{"name": "all", "path": "/**", "access": "signed_in"}]},
     "settings": {"CLERK_AUTHZ_CLOCK_SKEW": "3s", "CLERK_AUTHZ_RECONCILE_AT": "off"},
     "autoscaling": {"enabled": True}, "serviceMonitor": {"enabled": True, "labels": {"release": "x"}},

@@ -6,6 +6,7 @@
 mod advisories;
 mod authorize_request;
 mod bad_input;
+mod callers;
 mod check_org_permission;
 mod clerk_api;
 mod clerk_client;

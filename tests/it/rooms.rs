@@ -23,6 +23,11 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("reason", &[], &[]),
     ("explain", &[], &[]),
     (
+        "callers",
+        &["closed_list"],
+        &["arc_swap", "aws_lc_rs", "thiserror"],
+    ),
+    (
         "token",
         &["explain", "identity", "reason"],
         &["base64", "serde", "serde_json", "thiserror"],
@@ -181,6 +186,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &[
             "closed_list",
             "authz",
+            "callers",
             "credential",
             "decision",
             "explain",
@@ -229,7 +235,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     // Running it.
     (
         "settings",
-        &["identity", "webhook"],
+        &["callers", "identity", "webhook"],
         &[
             "clap",
             "humantime",
@@ -284,6 +290,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         "server",
         &[
             "authz",
+            "callers",
             "clerk",
             "door",
             "identity",

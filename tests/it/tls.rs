@@ -1,5 +1,6 @@
 //! TLS on both doors: who is let in, whom it is, and what hostile connections do not do to others.
 
+mod callers;
 mod floods;
 mod rotation;
 

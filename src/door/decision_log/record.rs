@@ -34,6 +34,8 @@ pub(in crate::door) struct Record<'a> {
     /// That which the answer has; `None` where it has none, and the record gets one.
     pub(in crate::door) decision_id: Option<&'a str>,
     pub(in crate::door) request_id: Option<&'a str>,
+    /// The rule's name for who asks.
+    pub(in crate::door) caller: Option<&'a str>,
     pub(in crate::door) instance: Option<&'a str>,
     pub(in crate::door) route: Option<&'a str>,
     pub(in crate::door) policy_version: Option<&'a str>,
@@ -53,6 +55,7 @@ impl<'a> Record<'a> {
             reason,
             decision_id: None,
             request_id: None,
+            caller: None,
             instance: None,
             route: None,
             policy_version: None,
@@ -104,6 +107,7 @@ impl<'a> Record<'a> {
             decision_id: made.decision_id,
             request_id: self.request_id,
             trace_id: trace_id.as_deref(),
+            caller: self.caller,
             door: match self.rpc {
                 Rpc::Check => "ext_authz",
                 Rpc::ForwardAuth => "forward_auth",
@@ -163,6 +167,8 @@ struct Line<'a> {
     request_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caller: Option<&'a str>,
     door: &'static str,
     rpc: &'static str,
     outcome: Ruling,

@@ -338,6 +338,7 @@ pub(super) fn reason(reason: Reason) -> proto::Reason {
         Reason::WatchTooSlow => proto::Reason::WatchTooSlow,
         Reason::Draining => proto::Reason::Draining,
         Reason::StoreUnavailable => proto::Reason::StoreUnavailable,
+        Reason::CallerNotAllowed => proto::Reason::CallerNotAllowed,
         Reason::ClerkUnavailable => proto::Reason::ClerkUnavailable,
         Reason::ClerkRateLimited => proto::Reason::ClerkRateLimited,
         Reason::KeysUnavailable => proto::Reason::KeysUnavailable,

@@ -31,12 +31,13 @@ use self::{
     request::{CheckRequest, Http},
 };
 use super::{
-    MAX_REQUEST_BYTES, limits,
+    MAX_REQUEST_BYTES, callers, limits,
     request_id::{self, identified},
     stats::{CallOutcome, CallStats, Rpc},
 };
 use crate::{
     authz::{Gatekeeper, Headers, ProxiedRequest},
+    callers::KnownCaller,
     door::decision_log::{self, DecisionLog},
     explain::Steps,
     keys::Clock,
@@ -73,6 +74,7 @@ impl ExtAuthzDoor {
         let began = self.decisions.begin();
         let id = request_id::of(&request);
         let patience = limits::patience(request.metadata().as_ref());
+        let caller = callers::of(&request);
         let Received(message) = request.into_inner();
         let Ok(request) = CheckRequest::read(&message) else {
             return identified(id, Err(Status::internal("this is no CheckRequest")));
@@ -114,6 +116,7 @@ impl ExtAuthzDoor {
             began,
             Rpc::Check,
             (logged_id, id.known()),
+            caller.as_ref().map(KnownCaller::name),
             &authorization,
             &decision_id,
         );

@@ -14,8 +14,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::{stats::CallStats, status};
+use super::{callers, stats::CallStats, status};
 use crate::{
+    callers::{Callers, Place, Refused},
     door::GrpcMethod,
     trace::{self, Followed},
 };
@@ -29,18 +30,25 @@ const TONIC_MARGIN: Duration = Duration::from_millis(10);
 
 /// Turns calls away with `RESOURCE_EXHAUSTED` when more than `max_calls` are worked on, health
 /// checks aside (a service that is busy is not to be restarted or taken out for it), and ends one at the
-/// client's deadline or after [`MAX_CALL_TIME`] with `DEADLINE_EXCEEDED`.
+/// client's deadline or after [`MAX_CALL_TIME`] with `DEADLINE_EXCEEDED`. Where there are rules for
+/// callers, it is here that they are asked.
 #[derive(Clone)]
 pub(super) struct LimitLayer {
     max_calls: u64,
     stats: Arc<CallStats>,
+    callers: Option<Arc<Callers>>,
 }
 
 impl LimitLayer {
-    pub(super) fn new(max_calls: usize, stats: Arc<CallStats>) -> Self {
+    pub(super) fn new(
+        max_calls: usize,
+        stats: Arc<CallStats>,
+        callers: Option<Arc<Callers>>,
+    ) -> Self {
         Self {
             max_calls: u64::try_from(max_calls).unwrap_or(u64::MAX),
             stats,
+            callers,
         }
     }
 }
@@ -74,7 +82,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: http::Request<B>) -> Call<S::Future> {
+    fn call(&mut self, mut request: http::Request<B>) -> Call<S::Future> {
         let method = GrpcMethod::of(request.uri().path());
         let (counted, in_flight) = Counted::start(&self.limits.stats, method);
         let counted = counted.followed(&request);
@@ -82,6 +90,13 @@ where
             self.limits.stats.count_shed();
             return Call::Shed { counted };
         }
+        let place = match &self.limits.callers {
+            None => None,
+            Some(rules) => match callers::admit(rules, method, &mut request, counted.began) {
+                Ok(place) => place,
+                Err(refused) => return Call::Refused { refused, counted },
+            },
+        };
         let allowed = match deadline(request.headers()) {
             Some(deadline) if deadline <= MAX_CALL_TIME => {
                 deadline - TONIC_MARGIN.min(deadline / 10)
@@ -94,6 +109,7 @@ where
             ends_at,
             sleep: None,
             counted,
+            _place: place,
         }
     }
 }
@@ -233,12 +249,15 @@ pin_project! {
     #[project = CallProjection]
     pub(super) enum Call<F> {
         Shed { counted: Counted },
+        Refused { refused: Refused, counted: Counted },
         Worked {
             #[pin]
             call: F,
             ends_at: Instant,
             sleep: Option<Pin<Box<Sleep>>>,
             counted: Counted,
+            // Among its caller's.
+            _place: Option<Place>,
         },
     }
 }
@@ -252,11 +271,16 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let (counted, answer) = match self.project() {
             CallProjection::Shed { counted } => (counted, Ok(status::overloaded().into_http())),
+            CallProjection::Refused { refused, counted } => {
+                let status = status::refused_caller(refused, counted.method.name());
+                (counted, Ok(status.into_http()))
+            }
             CallProjection::Worked {
                 call,
                 ends_at,
                 sleep: timer,
                 counted,
+                ..
             } => match counted.polls(|| call.poll(cx)) {
                 Poll::Ready(answer) => (counted, answer),
                 Poll::Pending => {

@@ -8,17 +8,19 @@ mod watch;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesOrdered};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
 use self::recording::{Asked, log_decision};
 use super::{
-    MAX_REQUEST_BYTES,
+    MAX_REQUEST_BYTES, callers,
     convert::{self, Circumstances},
     limits,
     proto::{
         self,
         authz_service_server::{AuthzService, AuthzServiceServer},
+        check_org_permission_request::Subject,
     },
     request_id::{self, RequestId, identified},
     stats::{CallOutcome, CallStats, Rpc},
@@ -26,6 +28,7 @@ use super::{
 };
 use crate::{
     authz::{CannotTell, Checker, Instances, Lookups, OrgAnswer, Verdict, Verifier},
+    callers::{Callers, KnownCaller},
     door::decision_log::{DecisionLog, Ruling},
     explain::Steps,
     identity::Timestamp,
@@ -40,6 +43,9 @@ const MAX_BATCH: usize = 1_000;
 /// Questions of a batch about organizations that are worked on at once: each may wait for Clerk.
 const BATCH_WIDTH: usize = 64;
 
+/// What is asked, under which name, and by whom where there are rules for callers.
+type Asking<'a> = (Rpc, &'a RequestId, Option<&'a KnownCaller>);
+
 /// Answers the RPCs of `AuthzService`.
 #[derive(Clone)]
 pub struct AuthzDoor {
@@ -51,6 +57,7 @@ pub struct AuthzDoor {
     clock: Clock,
     calls: Arc<CallStats>,
     decisions: DecisionLog,
+    callers: Option<Arc<Callers>>,
 }
 
 impl AuthzDoor {
@@ -70,7 +77,20 @@ impl AuthzDoor {
             clock,
             calls: Arc::default(),
             decisions,
+            callers: None,
         }
+    }
+
+    /// Under rules for who may call what; they hold for the whole port.
+    pub fn with_callers(self, callers: Arc<Callers>) -> Self {
+        Self {
+            callers: Some(callers),
+            ..self
+        }
+    }
+
+    pub(super) fn callers(&self) -> Option<Arc<Callers>> {
+        self.callers.clone()
     }
 
     /// The counters.
@@ -82,6 +102,12 @@ impl AuthzDoor {
         AuthzServiceServer::new(self).max_decoding_message_size(MAX_REQUEST_BYTES)
     }
 
+    /// Whom a call comes from, where there are rules for callers.
+    fn caller<T>(&self, request: &Request<T>) -> Option<KnownCaller> {
+        self.callers.as_ref()?;
+        callers::of(request)
+    }
+
     fn verifier(&self) -> &Verifier {
         self.checker.verifier()
     }
@@ -89,13 +115,12 @@ impl AuthzDoor {
     /// The one way to a verification, for single calls and batches.
     async fn verify(
         &self,
-        rpc: Rpc,
-        id: &RequestId,
+        (rpc, id, caller): Asking<'_>,
         request: &proto::VerifySessionRequest,
         patience: Duration,
         now: Timestamp,
     ) -> Result<proto::VerifySessionResponse, Status> {
-        let asked = self.asked(rpc, id);
+        let asked = self.asked(rpc, id, caller);
         let question = match convert::question(request, patience, "") {
             Ok(question) => question,
             Err(violations) => return Err(self.invalid(rpc, violations)),
@@ -117,12 +142,12 @@ impl AuthzDoor {
     /// The one way to a decision about an organization, for single calls and batches.
     async fn check(
         &self,
-        rpc: Rpc,
-        id: &RequestId,
+        (rpc, id, caller): Asking<'_>,
         request: &proto::CheckOrgPermissionRequest,
         circumstances: Circumstances<'_>,
     ) -> Result<proto::CheckOrgPermissionResponse, Status> {
-        let asked = self.asked(rpc, id);
+        let asked = self.asked(rpc, id, caller);
+        self.may_ask(rpc, caller, request)?;
         let question = match convert::org_question(request, circumstances, "") {
             Ok(question) => question,
             Err(violations) => return Err(self.invalid(rpc, violations)),
@@ -144,6 +169,24 @@ impl AuthzDoor {
                 Err(self.token_denied(asked, Reason::OrganizationNotFound))
             }
             Err(cannot_tell) => Err(self.cannot_tell(asked, cannot_tell)),
+        }
+    }
+
+    /// Whether its caller may ask this about this subject.
+    fn may_ask(
+        &self,
+        rpc: Rpc,
+        caller: Option<&KnownCaller>,
+        request: &proto::CheckOrgPermissionRequest,
+    ) -> Result<(), Status> {
+        match &request.subject {
+            // A token is its own permission to ask.
+            None | Some(Subject::Token(_) | Subject::Http(_)) => Ok(()),
+            Some(Subject::UserId(_)) => callers::may_ask_about_anybody(caller, rpc.name())
+                .inspect_err(|_| {
+                    let outcome = CallOutcome::Decided(Reason::CallerNotAllowed);
+                    self.calls.count(rpc, outcome);
+                }),
         }
     }
 
@@ -187,9 +230,18 @@ impl AuthzDoor {
         status::cannot_tell(cannot_tell)
     }
 
-    /// The number of requests in a batch, if it is one that is worked on.
-    fn batch_size(&self, rpc: Rpc, count: usize) -> Result<usize, Status> {
+    /// The number of requests in a batch, if it is one that is worked on. By its caller's rate it is
+    /// as many calls.
+    fn batch_size(
+        &self,
+        rpc: Rpc,
+        count: usize,
+        caller: Option<&KnownCaller>,
+    ) -> Result<usize, Status> {
         if (1..=MAX_BATCH).contains(&count) {
+            if let (Some(callers), Some(caller)) = (&self.callers, caller) {
+                callers.charge_batch(caller, count, Instant::now().into_std());
+            }
             return Ok(count);
         }
         let description = format!("{count} requests; expected 1 to {MAX_BATCH}");
@@ -217,8 +269,8 @@ impl AuthzService for AuthzDoor {
         &self,
         request: Request<proto::WatchUsersRequest>,
     ) -> Result<Response<Self::WatchUsersStream>, Status> {
-        let id = request_id::of(&request);
-        let answer = self.watch(&id, &request.into_inner()).await;
+        let (id, caller) = (request_id::of(&request), self.caller(&request));
+        let answer = self.watch(&id, caller, &request.into_inner()).await;
         identified(id, answer)
     }
 
@@ -228,10 +280,10 @@ impl AuthzService for AuthzDoor {
     ) -> Result<Response<proto::VerifySessionResponse>, Status> {
         let id = request_id::of(&request);
         let patience = limits::patience(request.metadata().as_ref());
+        let caller = self.caller(&request);
         let answer = self
             .verify(
-                Rpc::VerifySession,
-                &id,
+                (Rpc::VerifySession, &id, caller.as_ref()),
                 &request.into_inner(),
                 patience,
                 (self.clock)(),
@@ -246,14 +298,19 @@ impl AuthzService for AuthzDoor {
     ) -> Result<Response<proto::BatchVerifySessionResponse>, Status> {
         const RPC: Rpc = Rpc::BatchVerifySession;
         let id = request_id::of(&request);
-        let patience = limits::patience(request.metadata().as_ref());
+        let (patience, caller) = (
+            limits::patience(request.metadata().as_ref()),
+            self.caller(&request),
+        );
+        let asking = (RPC, &id, caller.as_ref());
         let requests = request.into_inner().requests;
         let answer = async {
-            let mut results = Vec::with_capacity(self.batch_size(RPC, requests.len())?);
+            let count = self.batch_size(RPC, requests.len(), caller.as_ref())?;
+            let mut results = Vec::with_capacity(count);
             // A batch is asked at one moment.
             let now = (self.clock)();
             for request in &requests {
-                let result = self.verify(RPC, &id, request, patience, now).await;
+                let result = self.verify(asking, request, patience, now).await;
                 results.push(convert::batch_result(
                     result.map_err(|s| status::as_message(&s)),
                 ));
@@ -273,10 +330,10 @@ impl AuthzService for AuthzDoor {
         let id = request_id::of(&request);
         let instances = self.verifier().instances();
         let circumstances = circumstances(&request, &instances, None);
+        let caller = self.caller(&request);
+        let asking = (Rpc::CheckOrgPermission, &id, caller.as_ref());
         let request = request.into_inner();
-        let answer = self
-            .check(Rpc::CheckOrgPermission, &id, &request, circumstances)
-            .await;
+        let answer = self.check(asking, &request, circumstances).await;
         identified(id, answer)
     }
 
@@ -288,15 +345,17 @@ impl AuthzService for AuthzDoor {
         let id = request_id::of(&request);
         let (instances, lookups) = (self.verifier().instances(), Lookups::default());
         let circumstances = circumstances(&request, &instances, Some(&lookups));
+        let caller = self.caller(&request);
+        let asking = (RPC, &id, caller.as_ref());
         let requests = request.into_inner().requests;
         let answer = async {
-            let count = self.batch_size(RPC, requests.len())?;
+            let count = self.batch_size(RPC, requests.len(), caller.as_ref())?;
             let mut results = Vec::with_capacity(count);
             let (mut rest, mut waiting) = (requests.iter(), FuturesOrdered::new());
             while results.len() < count {
                 let free = BATCH_WIDTH - waiting.len();
                 for request in rest.by_ref().take(free) {
-                    waiting.push_back(self.check(RPC, &id, request, circumstances));
+                    waiting.push_back(self.check(asking, request, circumstances));
                 }
                 if let Some(result) = waiting.next().await {
                     results.push(convert::batch_check_result(
@@ -317,7 +376,9 @@ impl AuthzService for AuthzDoor {
     ) -> Result<Response<proto::SyncUserResponse>, Status> {
         let id = request_id::of(&request);
         let patience = limits::patience(request.metadata().as_ref());
-        let answer = self.sync(&id, &request.into_inner(), patience).await;
+        let caller = self.caller(&request);
+        let asking = (Rpc::SyncUser, &id, caller.as_ref());
+        let answer = self.sync(asking, &request.into_inner(), patience).await;
         identified(id, answer)
     }
 
@@ -337,8 +398,10 @@ impl AuthzService for AuthzDoor {
         let id = request_id::of(&request);
         let instances = self.verifier().instances();
         let circumstances = circumstances(&request, &instances, None);
+        let caller = self.caller(&request);
+        let asking = (Rpc::ExplainDecision, &id, caller.as_ref());
         let answer = self
-            .explain(&id, &request.into_inner(), circumstances)
+            .explain(asking, &request.into_inner(), circumstances)
             .await;
         identified(id, answer)
     }

@@ -7,7 +7,7 @@ use prost::Message;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
 
-use crate::{authz::CannotTell, reason::Reason};
+use crate::{authz::CannotTell, callers::Refused, reason::Reason};
 
 /// `google.rpc.ErrorInfo.domain` of every error of ours.
 pub(crate) const DOMAIN: &str = "clerk-authz";
@@ -52,7 +52,8 @@ const fn code(reason: Reason) -> Code {
         | Reason::NoRequirement
         | Reason::RouteDenied
         | Reason::RouteUnmatched
-        | Reason::PathAmbiguous => Code::PermissionDenied,
+        | Reason::PathAmbiguous
+        | Reason::CallerNotAllowed => Code::PermissionDenied,
         Reason::OrganizationNotFound | Reason::UserNotFound => Code::NotFound,
         Reason::ResumeTokenExpired => Code::OutOfRange,
         Reason::WatchTooSlow => Code::Aborted,
@@ -83,6 +84,31 @@ pub(crate) fn unavailable(reason: Reason, retry_after: Duration) -> Status {
 /// A limit of ours was reached.
 pub(crate) fn overloaded() -> Status {
     with_reason(Reason::Overloaded, Some(OVERLOADED_RETRY_AFTER))
+}
+
+/// The caller may not, or asks too much.
+pub(crate) fn refused_caller(refused: &Refused, rpc: &'static str) -> Status {
+    let (caller, reason, message, retry_after) = match refused {
+        Refused::NotAllowed { caller, why } => {
+            let reason = Reason::CallerNotAllowed;
+            (caller, reason, format!("{reason}: {why}"), None)
+        }
+        Refused::OverLimit {
+            caller,
+            retry_after,
+        } => {
+            let reason = Reason::Overloaded;
+            let message = format!("{reason}: caller {caller:?} is over its limit; retry");
+            (caller, reason, message, Some(*retry_after))
+        }
+    };
+    let metadata = [("caller", &**caller), ("rpc", rpc)]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let mut details = ErrorDetails::with_error_info(reason.name(), DOMAIN, metadata);
+    if retry_after.is_some() {
+        details.set_retry_info(retry_after);
+    }
+    Status::with_error_details(code(reason), message, details)
 }
 
 /// A request that a proxy asked about does not go on. A permission that is missing is a status there,

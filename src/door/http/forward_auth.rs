@@ -177,6 +177,8 @@ impl ForwardAuthDoor {
             began,
             Rpc::ForwardAuth,
             (&id, good_id.and_then(|id| id.to_str().ok())),
+            // The rules for callers are of the gRPC port.
+            None,
             &authorization,
             &decision_id,
         );

@@ -4,11 +4,12 @@ use std::fmt;
 
 use super::number;
 use crate::{
+    callers::CallerOutcome,
     door::{
         CODES, GrpcMethod, Route,
         grpc::{CallOutcome, CallStats, Rpc},
     },
-    server::tls::ReloadedTls,
+    server::{callers::CallerRules, tls::ReloadedTls},
     telemetry::{
         lines::LineStats,
         metrics::{self as catalogue, Writer},
@@ -46,6 +47,23 @@ pub(super) fn write(writer: &mut Writer<'_>, calls: &CallStats) -> fmt::Result {
     writer.write_durations(catalogue::HTTP_REQUEST_DURATION, durations)?;
     writer.write_one(catalogue::CALLS_IN_FLIGHT, number(calls.in_flight()))?;
     writer.write_one(catalogue::CALLS_SHED, number(calls.shed()))
+}
+
+pub(super) fn write_callers(writer: &mut Writer<'_>, rules: Option<&CallerRules>) -> fmt::Result {
+    let all = rules.into_iter().flat_map(|rules| rules.callers().stats());
+    let calls = all.flat_map(|(name, stats)| {
+        CallerOutcome::ALL.map(|outcome| {
+            let labels = [&*name, outcome.name()].map(str::to_owned);
+            (labels, number(stats.calls(outcome)))
+        })
+    });
+    writer.write(catalogue::CALLER_CALLS, calls)?;
+    let reloads = rules.into_iter().flat_map(|rules| {
+        let (applied, refused) = rules.reloads();
+        [("applied", applied), ("refused", refused)]
+            .map(|(outcome, count)| ([outcome.to_owned()], number(count)))
+    });
+    writer.write(catalogue::CALLER_RELOADS, reloads)
 }
 
 pub(super) fn write_decisions(writer: &mut Writer<'_>, lines: Option<LineStats>) -> fmt::Result {

@@ -99,6 +99,12 @@ impl Service {
         (status, self.log.await.expect("read"))
     }
 
+    /// SIGTERM, and its end; what it had logged, to the last line.
+    pub async fn end(self) -> String {
+        self.signal("-TERM");
+        self.ended().await.1
+    }
+
     /// `kill -9`, whatever it is doing; what it had logged.
     pub async fn kill(mut self) -> String {
         self.child.kill().await.expect("killed");

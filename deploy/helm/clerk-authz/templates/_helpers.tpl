@@ -104,7 +104,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if lt (int .Values.terminationGracePeriodSeconds) (add (int .Values.leavePauseSeconds) (int .Values.drainTimeoutSeconds) 6 | int) -}}
   {{- fail "terminationGracePeriodSeconds is less than leavePauseSeconds, drainTimeoutSeconds and six seconds: calls would be cut off" -}}
 {{- end -}}
-{{- $own := list "CLERK_AUTHZ_GRPC_ADDR" "CLERK_AUTHZ_HTTP_ADDR" "CLERK_PUBLISHABLE_KEY" "CLERK_AUTHZ_ISSUER" "CLERK_AUTHORIZED_PARTIES" "CLERK_AUDIENCES" "CLERK_AUTHZ_API_BUDGET" "CLERK_AUTHZ_INSTANCES" "CLERK_AUTHZ_POLICY" "CLERK_AUTHZ_STATE_DIR" "CLERK_AUTHZ_TLS_CERT" "CLERK_AUTHZ_TLS_KEY" "CLERK_AUTHZ_TLS_CLIENT_CA" "CLERK_AUTHZ_DRAIN_PAUSE" "CLERK_AUTHZ_DRAIN_TIMEOUT" -}}
+{{- $own := list "CLERK_AUTHZ_GRPC_ADDR" "CLERK_AUTHZ_HTTP_ADDR" "CLERK_PUBLISHABLE_KEY" "CLERK_AUTHZ_ISSUER" "CLERK_AUTHORIZED_PARTIES" "CLERK_AUDIENCES" "CLERK_AUTHZ_API_BUDGET" "CLERK_AUTHZ_INSTANCES" "CLERK_AUTHZ_POLICY" "CLERK_AUTHZ_CALLERS" "CLERK_AUTHZ_STATE_DIR" "CLERK_AUTHZ_TLS_CERT" "CLERK_AUTHZ_TLS_KEY" "CLERK_AUTHZ_TLS_CLIENT_CA" "CLERK_AUTHZ_DRAIN_PAUSE" "CLERK_AUTHZ_DRAIN_TIMEOUT" -}}
 {{- range $name, $value := .Values.settings -}}
   {{- if has $name $own -}}
     {{- fail (printf "settings.%s is what the chart sets: use its own value for it (values.yaml)" $name) -}}

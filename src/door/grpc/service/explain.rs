@@ -5,7 +5,7 @@ use std::time::Duration;
 use tonic::Status;
 use tracing::debug;
 
-use super::{AuthzDoor, recording::log_decision};
+use super::{Asking, AuthzDoor, recording::log_decision};
 use crate::{
     authz::{CannotTell, OrgAnswer, Verdict},
     door::grpc::{
@@ -50,7 +50,7 @@ impl Explained {
 impl AuthzDoor {
     pub(super) async fn explain(
         &self,
-        id: &RequestId,
+        (_, id, caller): Asking<'_>,
         request: &proto::ExplainDecisionRequest,
         circumstances: Circumstances<'_>,
     ) -> Result<proto::ExplainDecisionResponse, Status> {
@@ -60,6 +60,7 @@ impl AuthzDoor {
                     .await?
             }
             Some(Asked::CheckOrgPermission(asked)) => {
+                self.may_ask(RPC, caller, asked)?;
                 self.explain_check(id, asked, circumstances).await?
             }
             None => {

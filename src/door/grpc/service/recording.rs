@@ -5,6 +5,7 @@ use tracing::{debug, info};
 use super::AuthzDoor;
 use crate::{
     authz::{Decision, Instance, OrgQuestion, OrganizationRef, Subject, Verified},
+    callers::KnownCaller,
     door::{
         decision_log::{Began, Record, Ruling},
         grpc::{request_id::RequestId, stats::Rpc},
@@ -19,6 +20,8 @@ pub(super) struct Asked<'a> {
     pub(super) rpc: Rpc,
     pub(super) id: &'a RequestId,
     began: Began,
+    /// Who asks, where there are rules for callers.
+    caller: Option<&'a KnownCaller>,
     /// The user who was named, and of which instance.
     user: Option<(&'a Instance, &'a UserId)>,
     /// The organization that was named.
@@ -41,6 +44,7 @@ impl<'a> Asked<'a> {
     fn record(&self, ruling: Ruling, reason: Reason) -> Record<'a> {
         Record {
             request_id: self.id.known(),
+            caller: self.caller.map(KnownCaller::name),
             instance: self.user.map(|(instance, _)| instance.name.as_str()),
             user_id: self.user.map(|(_, user)| user.as_str()),
             organization: self.organization,
@@ -51,12 +55,18 @@ impl<'a> Asked<'a> {
 
 impl AuthzDoor {
     /// The work on a question begins.
-    pub(super) fn asked<'a>(&self, rpc: Rpc, id: &'a RequestId) -> Asked<'a> {
+    pub(super) fn asked<'a>(
+        &self,
+        rpc: Rpc,
+        id: &'a RequestId,
+        caller: Option<&'a KnownCaller>,
+    ) -> Asked<'a> {
         let began = self.decisions.begin();
         Asked {
             rpc,
             id,
             began,
+            caller,
             user: None,
             organization: None,
         }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tonic::Status;
 use tracing::warn;
 
-use super::AuthzDoor;
+use super::{Asking, AuthzDoor};
 use crate::{
     authz::{Instance, Question, Verdict},
     door::grpc::{
@@ -30,15 +30,15 @@ const CONFIGURATION_RETRY_AFTER: Duration = Duration::from_secs(60);
 impl AuthzDoor {
     pub(super) async fn sync(
         &self,
-        id: &RequestId,
+        asking: Asking<'_>,
         request: &proto::SyncUserRequest,
         patience: Duration,
     ) -> Result<proto::SyncUserResponse, Status> {
         const RPC: Rpc = Rpc::SyncUser;
-        let now = (self.clock)();
+        let (now, id) = ((self.clock)(), asking.1);
         let max_staleness = convert::max_staleness(request.max_staleness)
             .map_err(|violation| self.invalid(RPC, vec![violation]))?;
-        let (instance, user) = self.whom(id, request, now).await?;
+        let (instance, user) = self.whom(asking, request, now).await?;
         let users = self.users(RPC, id)?;
         let Some(directory) = instance.user_directory.as_deref() else {
             warn!(instance = %instance.name, "SyncUser needs CLERK_SECRET_KEY");
@@ -96,7 +96,7 @@ impl AuthzDoor {
     /// Of which instance, and who.
     async fn whom(
         &self,
-        id: &RequestId,
+        (_, id, caller): Asking<'_>,
         request: &proto::SyncUserRequest,
         now: Timestamp,
     ) -> Result<(Arc<Instance>, UserId), Status> {
@@ -116,7 +116,7 @@ impl AuthzDoor {
                 Err(self.invalid(RPC, vec![Violation::new("instance", description)]))
             }
             Some(Subject::Token(token)) => {
-                let asked = self.asked(RPC, id);
+                let asked = self.asked(RPC, id, caller);
                 let question = Question::about(token);
                 let mut steps = Steps::off();
                 let verdict = self.verifier().verify_session(&question, now, &mut steps);

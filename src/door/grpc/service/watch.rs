@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use super::{AuthzDoor, users::store_retry_after};
 use crate::{
+    callers::{GuardedRpc, KnownCaller},
     door::grpc::{
         convert, proto,
         request_id::RequestId,
@@ -32,6 +33,7 @@ impl AuthzDoor {
     pub(super) async fn watch(
         &self,
         id: &RequestId,
+        caller: Option<KnownCaller>,
         request: &proto::WatchUsersRequest,
     ) -> Result<Messages, Status> {
         let proto::WatchUsersRequest {
@@ -52,7 +54,7 @@ impl AuthzDoor {
                 self.calls.count(RPC, CallOutcome::Accepted);
                 info!(request_id = ?id, instance = %instance.name, "a watch began");
                 let name = request.instance.clone();
-                Ok(self.clone().messages(name, watching))
+                Ok(self.clone().messages(name, caller, watching))
             }
             Err(NotOpened::Token(invalid)) => {
                 let violation = Violation::new("resume_token", invalid.to_string());
@@ -70,10 +72,16 @@ impl AuthzDoor {
         }
     }
 
-    /// Until the watch ends, or its instance is configured no more.
-    fn messages(self, instance: String, watching: Watching) -> Messages {
+    /// Until the watch ends, its instance is configured no more, or the rules let its caller watch no
+    /// more.
+    fn messages(
+        self,
+        instance: String,
+        caller: Option<KnownCaller>,
+        watching: Watching,
+    ) -> Messages {
         Box::pin(stream::unfold(Some(watching), move |watching| {
-            let (door, instance) = (self.clone(), instance.clone());
+            let (door, instance, caller) = (self.clone(), instance.clone(), caller.clone());
             async move {
                 let mut watching = watching?;
                 let told = watching.next().await?;
@@ -82,12 +90,23 @@ impl AuthzDoor {
                     let violation = Violation::new("instance", description);
                     return Some((Err(status::invalid(vec![violation])), None));
                 }
+                if let Some(refused) = door.watches_no_more(caller.as_ref()) {
+                    return Some((Err(refused), None));
+                }
                 match told {
                     Ok(message) => Some((Ok(convert::watch_message(&message)), Some(watching))),
                     Err(ended) => Some((Err(status_of(&ended).1), None)),
                 }
             }
         }))
+    }
+
+    fn watches_no_more(&self, caller: Option<&KnownCaller>) -> Option<Status> {
+        let refused = self
+            .callers
+            .as_ref()?
+            .still_admits(caller?, GuardedRpc::WatchUsers);
+        Some(status::refused_caller(&refused.err()?, RPC.name()))
     }
 }
 
