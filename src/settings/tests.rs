@@ -530,8 +530,8 @@ fn every_wrong_setting_says_how_to_mend_it() {
         ),
         (
             "of a later version",
-            &[pk, ("CLERK_AUTHZ_TLS_CERT", "cert.pem")],
-            "CLERK_AUTHZ_TLS_CERT is not a setting of this version; see docs/settings.md",
+            &[pk, ("CLERK_AUTHZ_GREETING", "cert.pem")],
+            "CLERK_AUTHZ_GREETING is not a setting of this version; see docs/settings.md",
         ),
         (
             "a database of another kind",
