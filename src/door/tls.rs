@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use rustls::{
     ServerConfig, ServerConnection,
     pki_types::{CertificateDer, UnixTime},
-    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
     time_provider::TimeProvider,
 };
 use x509_parser::{extensions::GeneralName, parse_x509_certificate};
@@ -148,6 +148,11 @@ impl Made {
             let mut server = server.with_cert_resolver(Arc::new(
                 rustls::sign::SingleCertAndKey::from(Arc::clone(&read.certified)),
             ));
+            if clients.is_some() {
+                // A session that is resumed shows no certificate again: it may have expired meanwhile.
+                server.session_storage = Arc::new(NoServerSessionStorage {});
+                server.send_tls13_tickets = 0;
+            }
             server.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
             Ok(Terms {
                 server: Arc::new(server),

@@ -7,6 +7,7 @@ mod rotation;
 use std::net::SocketAddr;
 
 use clerk_authz::{door::PeerInfo, emulator::TokenSpec, server};
+use rustls::HandshakeKind;
 
 use crate::support::{
     Fixture, PATIENCE, about,
@@ -101,6 +102,27 @@ impl Scene {
     async fn stop(self) {
         self.service.stop().await;
         self.clerk.stop().await;
+    }
+}
+
+/// Where nobody is asked for a certificate a session may be resumed, which is quicker.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_shows_its_certificate_at_each_connection() {
+    for (scene, second) in [
+        (Scene::start().await, HandshakeKind::Full),
+        (Scene::one_sided().await, HandshakeKind::Resumed),
+    ] {
+        let own = scene.clients.client(ALICE);
+        let version = &rustls::version::TLS12;
+        let connector = trusting_by(&[version], &scene.authority.pem, Some(&own), &["h2"]);
+        let mut kinds = Vec::new();
+        for _ in 0..2 {
+            let stream = handshake(&connector, scene.grpc()).await;
+            let stream = stream.expect("a handshake");
+            kinds.push(stream.get_ref().1.handshake_kind().expect("it is done"));
+        }
+        assert_eq!(kinds, [HandshakeKind::Full, second]);
+        scene.stop().await;
     }
 }
 
