@@ -227,6 +227,8 @@ pub struct Settings {
     pub cache_bytes: u64,
     /// How long memberships are remembered.
     pub memberships: MembershipsSettings,
+    /// How long it is remembered that an opaque machine token is good.
+    pub machine_token_max_age: Duration,
     /// How far the clocks may differ.
     pub clock_skew: Duration,
     /// What is logged, as a filter of `tracing`.
@@ -400,6 +402,11 @@ impl Settings {
             ),
             cache_bytes: raw.bytes("CLERK_AUTHZ_CACHE_BYTES", &mut problems),
             memberships,
+            machine_token_max_age: raw.duration(
+                "CLERK_AUTHZ_MACHINE_TOKEN_MAX_AGE",
+                1..=3_600,
+                &mut problems,
+            ),
             clock_skew: raw.duration("CLERK_AUTHZ_CLOCK_SKEW", 0..=60, &mut problems),
             log: raw.log("CLERK_AUTHZ_LOG", &mut problems),
             log_format: raw.log_format("CLERK_AUTHZ_LOG_FORMAT", &mut problems),

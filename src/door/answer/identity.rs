@@ -5,7 +5,10 @@ use std::fmt::Write;
 use http::{HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use crate::{authz::Identity, identity::Texts};
+use crate::{
+    authz::Identity,
+    identity::{MachineSubject, Texts},
+};
 
 const USER_ID: HeaderName = HeaderName::from_static("x-clerk-user-id");
 const SESSION_ID: HeaderName = HeaderName::from_static("x-clerk-session-id");
@@ -14,10 +17,13 @@ const ORG_SLUG: HeaderName = HeaderName::from_static("x-clerk-org-slug");
 const ORG_ROLE: HeaderName = HeaderName::from_static("x-clerk-org-role");
 const ORG_PERMISSIONS: HeaderName = HeaderName::from_static("x-clerk-org-permissions");
 const ACTOR_ID: HeaderName = HeaderName::from_static("x-clerk-actor-id");
+const MACHINE_ID: HeaderName = HeaderName::from_static("x-clerk-machine-id");
+const CLIENT_ID: HeaderName = HeaderName::from_static("x-clerk-client-id");
+const SCOPES: HeaderName = HeaderName::from_static("x-clerk-scopes");
 const DECISION_ID: HeaderName = HeaderName::from_static("x-clerk-decision-id");
 
 /// All that are set.
-pub static IDENTITY_HEADERS: [HeaderName; 8] = [
+pub static IDENTITY_HEADERS: [HeaderName; 11] = [
     USER_ID,
     SESSION_ID,
     ORG_ID,
@@ -25,15 +31,18 @@ pub static IDENTITY_HEADERS: [HeaderName; 8] = [
     ORG_ROLE,
     ORG_PERMISSIONS,
     ACTOR_ID,
+    MACHINE_ID,
+    CLIENT_ID,
+    SCOPES,
     DECISION_ID,
 ];
 
 /// What all of them start with, and nothing else that reaches an upstream.
 const PREFIX: &str = "x-clerk-";
 
-/// The longest list of permissions in bytes: servers take about 8 KiB in a header. A longer one is
+/// The longest list of permissions, or of scopes, in bytes: servers take about 8 KiB in a header. A longer one is
 /// left out, so that an upstream sees none instead of some.
-const MAX_PERMISSIONS_BYTES: usize = 7 * 1024;
+const MAX_LIST_BYTES: usize = 7 * 1024;
 
 /// What would end a value, or a member of the list, and what says that something is encoded.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%').add(b',');
@@ -84,8 +93,23 @@ pub(super) fn headers(
         }
     };
     set(DECISION_ID, Some(decision_id));
-    let Some(identity) = identity else {
-        return headers;
+    let identity = match identity {
+        None => return headers,
+        Some(Identity::Machine(verified)) => {
+            let machine = &verified.machine;
+            let subject = match machine.subject {
+                MachineSubject::Machine(_) => MACHINE_ID,
+                MachineSubject::User(_) => USER_ID,
+                MachineSubject::Organization(_) => ORG_ID,
+            };
+            set(subject, Some(machine.subject.as_str()));
+            set(CLIENT_ID, machine.client_id.as_deref());
+            if let Some(value) = list(&machine.scopes) {
+                headers.push((SCOPES, value));
+            }
+            return headers;
+        }
+        Some(Identity::Person(person)) => person,
     };
     let session = &identity.verified.session;
     set(USER_ID, Some(session.user_id.as_str()));
@@ -105,12 +129,12 @@ pub(super) fn headers(
 }
 
 /// With commas between; `None` where there is nothing to say, or too much.
-fn list(permissions: &Texts) -> Option<HeaderValue> {
+fn list(texts: &Texts) -> Option<HeaderValue> {
     let mut list = String::new();
-    for permission in permissions.iter() {
+    for text in texts.iter() {
         let comma = if list.is_empty() { "" } else { "," };
-        write!(list, "{comma}{}", utf8_percent_encode(permission, ENCODED)).ok()?;
-        if list.len() > MAX_PERMISSIONS_BYTES {
+        write!(list, "{comma}{}", utf8_percent_encode(text, ENCODED)).ok()?;
+        if list.len() > MAX_LIST_BYTES {
             return None;
         }
     }

@@ -18,7 +18,7 @@ use tonic::Code;
 
 use super::request::Http;
 use crate::{
-    authz::{Authorization, Outcome},
+    authz::{Authorization, Identity, Outcome},
     door::{
         answer::{Answer, Refusal, answer, to_remove},
         grpc::status,
@@ -126,6 +126,11 @@ fn metadata(authorization: &Authorization, decision_id: &str) -> Struct {
         | Outcome::Forbidden { .. }
         | Outcome::Unavailable { .. } => None,
     };
+    let person = identity.and_then(Identity::person);
+    let machine = identity.and_then(|identity| match identity {
+        Identity::Machine(verified) => Some(&verified.machine),
+        Identity::Person(_) => None,
+    });
     let fields = [
         ("decision_id", Some(decision_id)),
         ("reason", Some(authorization.reason.name())),
@@ -133,13 +138,22 @@ fn metadata(authorization: &Authorization, decision_id: &str) -> Struct {
         ("policy_version", Some(&*authorization.policy_version)),
         (
             "user_id",
-            identity.map(|identity| identity.verified.session.user_id.as_str()),
+            person.map(|person| person.verified.session.user_id.as_str()),
         ),
         (
             "organization_id",
-            identity
-                .and_then(|identity| identity.organization_id())
+            person
+                .and_then(|person| person.organization_id())
                 .map(|id| id.as_str()),
+        ),
+        (
+            "token_type",
+            machine.map(|machine| machine.machine_type.name()),
+        ),
+        ("subject", machine.map(|machine| machine.subject.as_str())),
+        (
+            "client_id",
+            machine.and_then(|machine| machine.client_id.as_deref()),
         ),
     ];
     let texts = fields.into_iter().filter_map(|(name, text)| {
