@@ -29,6 +29,7 @@ ListOrganizationPermissions CreateOrganizationPermission GetOrganizationPermissi
 UpdateOrganizationPermission DeleteOrganizationPermission
 GetSessionList createSession GetSession RevokeSession CreateSessionToken
 CreateSessionTokenFromTemplate
+verifyM2MToken verifyOAuthAccessToken verifyApiKey
 """.split()
 # What these begin with, the offline Clerk sends.
 EVENTS = ("user.", "session.", "organization.", "organizationMembership.", "role.", "permission.")

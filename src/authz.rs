@@ -10,6 +10,7 @@ mod check_org_permission;
 mod fact_cache;
 mod instances;
 mod lookups;
+mod machine_lookups;
 mod memberships;
 mod revocations;
 mod session_lookups;
@@ -18,8 +19,8 @@ mod verify_session;
 
 pub use self::asking::Source;
 pub use self::authorize_request::{
-    Authorization, Gatekeeper, Headers, Identity, Outcome, ProxiedRequest, Refused, ShadowStats,
-    rehearse,
+    Authorization, Bearer, Gatekeeper, Headers, Identity, Outcome, Person, ProxiedRequest, Refused,
+    ShadowStats, rehearse,
 };
 pub use self::check_org_permission::{
     Checker, Consistency, Decision, OrgAnswer, OrgQuestion, OrganizationRef, Subject, Unanswerable,
@@ -27,8 +28,11 @@ pub use self::check_org_permission::{
 pub use self::fact_cache::FactCacheStats;
 pub use self::instances::{DuplicateIssuer, Instance, InstanceSerial, Instances};
 pub use self::lookups::Lookups;
+pub use self::machine_lookups::{MachineLookups, MachineSettings};
 pub use self::memberships::{AskMirror, ComparedAt, MembershipSettings, Memberships};
 pub use self::revocations::{RevocationStats, Revocations};
 pub use self::session_lookups::SessionLookups;
 pub use self::token_cache::{TokenCache, TokenCacheStats};
-pub use self::verify_session::{CannotTell, Question, Verdict, Verified, Verifier, VerifierStats};
+pub use self::verify_session::{
+    CannotTell, Question, Verdict, Verified, VerifiedMachine, Verifier, VerifierStats,
+};

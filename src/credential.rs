@@ -12,7 +12,7 @@ use self::authorization::Authorization;
 pub use self::cookie::CookieNames;
 use crate::{
     explain::{Rule, Steps},
-    identity::Timestamp,
+    identity::{Timestamp, TokenTypes},
     reason::Reason,
     token::Hint,
 };
@@ -57,8 +57,20 @@ impl fmt::Debug for Credential<'_> {
 pub struct Selected<'a> {
     /// Its text, at most [`MAX_TOKEN_BYTES`], not empty.
     pub token: Cow<'a, str>,
-    /// For a cookie: when the browser's sign-in state last changed (`__client_uat`).
+    /// For a cookie, and for nothing else: when the browser's sign-in state last changed
+    /// (`__client_uat`).
     pub client_changed_at: Option<Timestamp>,
+}
+
+impl Selected<'_> {
+    /// Of what is accepted, what is accepted from there: browsers keep sessions in cookies, and
+    /// nothing of a machine (Clerk's SDK reads machines' tokens from the header only).
+    pub fn accepted(&self, asked: TokenTypes) -> TokenTypes {
+        match self.client_changed_at {
+            Some(_) => asked.and(TokenTypes::SESSION),
+            None => asked,
+        }
+    }
 }
 
 impl fmt::Debug for Selected<'_> {

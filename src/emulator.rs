@@ -9,6 +9,7 @@ pub mod directory;
 mod fault;
 mod http;
 mod ids;
+mod machine_tokens;
 mod mint;
 mod objects;
 mod requests;
@@ -33,6 +34,7 @@ pub use self::api::{Operation, operations};
 pub use self::directory::Directory;
 use self::fault::FaultPlan;
 pub use self::fault::{Endpoint, Fault, Faults};
+use self::machine_tokens::MachineTokens;
 use self::mint::Mint;
 pub use self::mint::{FactorAges, Kind, MintError, TokenSpec};
 use self::requests::Requests;
@@ -107,6 +109,7 @@ pub struct Instance {
     frontend_requests: AtomicU64,
     backend_requests: AtomicU64,
     webhooks: Arc<Webhooks>,
+    machine_tokens: MachineTokens,
 }
 
 impl Emulator {
@@ -203,6 +206,7 @@ impl Instance {
             frontend_requests: AtomicU64::new(0),
             backend_requests: AtomicU64::new(0),
             webhooks,
+            machine_tokens: MachineTokens::default(),
         })
     }
 
@@ -250,6 +254,13 @@ impl Instance {
 
     /// Makes a token.
     pub fn mint(&self, spec: &TokenSpec) -> Result<String, MintError> {
+        if let Some(kind) = spec.opaque_kind() {
+            let token = mint::opaque(kind, spec, &self.directory, (self.clock)())?;
+            return Ok(self.machine_tokens.issue(token));
+        }
+        if spec.opaque {
+            return Err(MintError::NeverOpaque);
+        }
         let key = self.signing_key();
         let key = if spec.forged {
             Some(&self.stranger)
@@ -265,6 +276,16 @@ impl Instance {
             now: (self.clock)(),
         };
         mint.token(spec)
+    }
+
+    /// The id of an opaque token, by which it is known and revoked; no secret.
+    pub fn machine_token_id(&self, token: &str) -> Option<String> {
+        self.machine_tokens.id(token)
+    }
+
+    /// Revokes an opaque token, by itself or by its id; false when there is none.
+    pub fn revoke_machine_token(&self, token_or_id: &str) -> bool {
+        self.machine_tokens.revoke(token_or_id)
     }
 
     /// The value of a `cookie` header with the token under Clerk's names, with and without suffix.

@@ -5,6 +5,7 @@
 
 mod address;
 mod id;
+mod machine;
 mod publishable_key;
 mod session;
 mod texts;
@@ -15,10 +16,14 @@ pub use self::id::{
     InstanceId, InstanceName, InvalidId, Issuer, KeyId, MessageId, OrganizationId,
     OrganizationSlug, SessionId, UserId, is_clerk_id,
 };
+pub use self::machine::{
+    Machine, MachineSubject, MachineType, OpaqueToken, TokenDigest, TokenForm, TokenType,
+    TokenTypes,
+};
 pub use self::publishable_key::{Environment, InvalidPublishableKey, PublishableKey};
 pub use self::session::{
     Actor, CustomClaims, FactorAge, FactorAges, Organization, Scope, ScopedSlug, ScopedSlugs,
-    Session, SessionStatus, TokenType,
+    Session, SessionStatus,
 };
 pub use self::texts::Texts;
 pub(crate) use self::texts::TextsBuilder;

@@ -21,7 +21,8 @@ mod store;
 pub use self::change::{Change, ChangeEvent, FeedPage, Position, Revocation, RevocationCause};
 pub use self::directory::{
     Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats, Join,
-    MembershipAnswer, RequestOutcome, SessionAnswer, UserDirectory, WholeMembership,
+    MachineAnswer, MachineRecord, MembershipAnswer, RequestOutcome, SessionAnswer, UserDirectory,
+    WholeMembership,
 };
 pub use self::effect::{Applied, Effect, Fact, FactOutcome, MAX_FACTS};
 pub use self::entities::{

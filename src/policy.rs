@@ -16,7 +16,8 @@ mod router;
 mod target;
 
 pub use self::cases::{
-    Case, CaseMembership, CaseRequest, CaseSession, Effect, Expected, Sender, UNNAMED_HOST,
+    Case, CaseMachine, CaseMembership, CaseRequest, CaseSession, Effect, Expected, Sender,
+    UNNAMED_HOST,
 };
 pub use self::explain::Mismatch;
 pub use self::narrowing::InvalidNarrowing;

@@ -37,8 +37,9 @@ macro_rules! reasons {
 reasons! {
     /// No credential was found.
     TokenMissing = "TOKEN_MISSING", "no credential was found";
-    /// Not a compact JWS of three base64url parts with JSON objects inside.
-    TokenMalformed = "TOKEN_MALFORMED", "the credential is not a compact JWS";
+    /// Neither a compact JWS of three base64url parts with JSON objects inside, nor an opaque token that
+    /// Clerk knows.
+    TokenMalformed = "TOKEN_MALFORMED", "the credential is neither a compact JWS nor an opaque token that Clerk knows";
     /// Longer than [`crate::credential::MAX_TOKEN_BYTES`].
     TokenTooLarge = "TOKEN_TOO_LARGE", "the credential is longer than 16 KiB";
     /// Several credentials that do not agree.
@@ -69,8 +70,8 @@ reasons! {
     SessionPending = "SESSION_PENDING", "the session has tasks to finish before it counts as signed in";
     /// Used before, where it may be used once.
     TokenReplayed = "TOKEN_REPLAYED", "the token was used before, where it may be used once";
-    /// The session ended, was removed or was revoked.
-    SessionRevoked = "SESSION_REVOKED", "the session has ended";
+    /// The session ended, was removed or was revoked; or the opaque token was.
+    SessionRevoked = "SESSION_REVOKED", "the session has ended, or the token was revoked";
     /// The user was deleted.
     UserDeleted = "USER_DELETED", "the user was deleted";
     /// No factor was verified recently enough.
@@ -89,8 +90,8 @@ reasons! {
     OrganizationDeleted = "ORGANIZATION_DELETED", "the organization was deleted";
     /// The user is not in the organization.
     NotAMember = "NOT_A_MEMBER", "the user is not a member of the organization";
-    /// The user's role does not have the permission.
-    PermissionMissing = "PERMISSION_MISSING", "the user does not have the permission in the organization";
+    /// The user's role does not have the permission; or the machine's token does not have the scope.
+    PermissionMissing = "PERMISSION_MISSING", "the permission or the scope is missing";
     /// The user has another role.
     RoleMismatch = "ROLE_MISMATCH", "the user does not have the role in the organization";
     /// Neither the user nor the organization has the feature.

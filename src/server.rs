@@ -39,7 +39,10 @@ use self::{
     revocations::RevocationSet, tls::ReloadedTls,
 };
 use crate::{
-    authz::{Checker, Instances, MembershipSettings, SessionLookups, TokenCache, Verifier},
+    authz::{
+        Checker, Instances, MachineLookups, MachineSettings, MembershipSettings, SessionLookups,
+        TokenCache, Verifier,
+    },
     door::{
         ListenerLimits,
         grpc::{self, AuthzDoor, ExtAuthzDoor, HealthReport},
@@ -178,6 +181,12 @@ fn memberships(settings: &Settings) -> MembershipSettings {
     }
 }
 
+fn machines(settings: &Settings, clock: &Clock) -> MachineLookups {
+    let max_age = settings.machine_token_max_age;
+    let machines = MachineSettings::beside(&memberships(settings), max_age);
+    MachineLookups::new(machines, Arc::clone(clock))
+}
+
 /// The clock of the machine.
 pub fn system_clock() -> Clock {
     Arc::new(|| Timestamp::from(std::time::SystemTime::now()))
@@ -230,11 +239,9 @@ impl Asker {
         }
         let instances = set.apply(&settings.instances).await?;
         // Nothing is asked twice.
-        let verifier = Arc::new(Verifier::new(
-            instances,
-            TokenCache::new(0),
-            settings.clock_skew,
-        ));
+        let machines = machines(settings, &clock);
+        let verifier = Verifier::new(instances, TokenCache::new(0), settings.clock_skew);
+        let verifier = Arc::new(verifier.with_machine_lookups(machines));
         first_keys(&verifier.instances(), &clock).await;
         Ok(Self {
             checker: Arc::new(Checker::new(verifier, memberships(settings), clock)),
@@ -310,8 +317,9 @@ pub async fn start_under(
     let instances = set.apply(&settings.instances).await?;
     let cache = TokenCache::new(settings.cache_bytes);
     let lookups = SessionLookups::new(memberships(settings), Arc::clone(&clock));
-    let mut verifier =
-        Verifier::new(instances, cache, settings.clock_skew).with_session_lookups(lookups);
+    let mut verifier = Verifier::new(instances, cache, settings.clock_skew)
+        .with_session_lookups(lookups)
+        .with_machine_lookups(machines(settings, &clock));
     if let Some(store) = &store {
         verifier = verifier.with_uses(Arc::new(store.clone()));
     }

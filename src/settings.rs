@@ -263,6 +263,8 @@ pub struct Settings {
     pub cache_bytes: u64,
     /// How long memberships are remembered.
     pub memberships: MembershipsSettings,
+    /// How long it is remembered that an opaque machine token is good.
+    pub machine_token_max_age: Duration,
     /// How far the clocks may differ.
     pub clock_skew: Duration,
     /// TLS of both doors; `None` where they are plain.
@@ -457,6 +459,11 @@ impl Settings {
             ),
             cache_bytes: raw.bytes("CLERK_AUTHZ_CACHE_BYTES", &mut problems),
             memberships,
+            machine_token_max_age: raw.duration(
+                "CLERK_AUTHZ_MACHINE_TOKEN_MAX_AGE",
+                1..=3_600,
+                &mut problems,
+            ),
             clock_skew: raw.duration("CLERK_AUTHZ_CLOCK_SKEW", 0..=60, &mut problems),
             tls,
             drain: DrainSettings {

@@ -7,17 +7,18 @@
 mod claims;
 mod jws;
 mod kind;
+mod machine;
 mod permissions;
 mod rules;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 pub use self::jws::{SignatureParts, Unverified, parse};
-pub use self::kind::Kind;
-pub use self::rules::{Allowed, Expectations, judge};
+pub use self::kind::{Kind, opaque_type};
+pub use self::rules::{Allowed, Expectations, judge, judge_machine};
 use crate::{
     explain::{Rule, Steps},
-    identity::Session,
+    identity::{Machine, Session, TokenType, TokenTypes},
     reason::Reason,
 };
 
@@ -31,29 +32,52 @@ pub struct Claimed {
     pub features_out_of_order: bool,
 }
 
+/// What a token of one of several types holds, once its signature has been verified.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Said {
+    /// One of a session.
+    Session(Claimed),
+    /// One of a machine, an OAuth client.
+    Machine(Machine),
+}
+
 impl Unverified {
+    /// The same as [`Self::into_said`], where session tokens alone are accepted.
+    pub fn into_claimed(self, steps: &mut Steps) -> Result<Claimed, Reason> {
+        match self.into_said(TokenTypes::SESSION, steps)? {
+            Said::Session(claimed) => Ok(claimed),
+            Said::Machine(_) => Err(Reason::TokenTypeNotAccepted),
+        }
+    }
+
     /// Decides the type and reads the claims. To be called only after the signature was verified:
     /// nothing about claims is told before.
-    pub fn into_claimed(self, steps: &mut Steps) -> Result<Claimed, Reason> {
+    pub fn into_said(self, accepted: TokenTypes, steps: &mut Steps) -> Result<Said, Reason> {
         let kind = kind::of(&self.header, &self.claims);
-        if kind != Kind::Session {
-            steps.failed(Rule::TokenType, || {
-                format!("{kind}; expected a session token")
-            });
-            return Err(Reason::TokenTypeNotAccepted);
-        }
-        steps.passed(Rule::TokenType, || "session token");
-        match self.claims.into_session() {
-            Ok(claimed) => {
-                steps.passed(Rule::Claims, || {
-                    format!(
+        let token_type = match kind.token_type() {
+            Some(token_type) if accepted.has(token_type) => token_type,
+            _ => {
+                steps.failed(Rule::TokenType, || not_accepted(&kind, accepted));
+                return Err(Reason::TokenTypeNotAccepted);
+            }
+        };
+        steps.passed(Rule::TokenType, || kind.to_string());
+        let read = match token_type {
+            TokenType::Session => self.claims.into_session().map(Said::Session),
+            TokenType::Machine(machine_type) => {
+                machine::read(machine_type, self.claims, &self.payload).map(Said::Machine)
+            }
+        };
+        match read {
+            Ok(said) => {
+                steps.passed(Rule::Claims, || match &said {
+                    Said::Session(Claimed { session, .. }) => format!(
                         "version {}, {} in {}",
-                        claimed.session.token_version,
-                        claimed.session.user_id,
-                        claimed.session.session_id
-                    )
+                        session.token_version, session.user_id, session.session_id
+                    ),
+                    Said::Machine(machine) => machine_claims(machine),
                 });
-                Ok(claimed)
+                Ok(said)
             }
             Err(invalid) => {
                 steps.failed(Rule::Claims, || invalid.to_string());
@@ -61,6 +85,21 @@ impl Unverified {
             }
         }
     }
+}
+
+/// Why a token of this type is not accepted, for explanations.
+pub fn not_accepted(found: &dyn fmt::Display, accepted: TokenTypes) -> String {
+    format!("{found}; expected {accepted}")
+}
+
+/// Of whom a machine's token is, for explanations.
+pub fn machine_claims(machine: &Machine) -> String {
+    let scopes: Vec<&str> = machine.scopes.iter().collect();
+    let scopes = match &scopes[..] {
+        [] => "no scopes".to_owned(),
+        scopes => format!("scopes {}", quoted(&scopes.join(" "))),
+    };
+    format!("of {}, {scopes}", machine.subject.as_str())
 }
 
 /// What an unverified token says about itself: good for choosing between cookies and instances, and

@@ -15,7 +15,7 @@ use self::{
     shadow::Shadow,
 };
 pub use self::{rehearsal::rehearse, shadow::ShadowStats};
-use super::{Checker, Decision, OrganizationRef, Source, Verified};
+use super::{Checker, Decision, OrganizationRef, Source, Verified, VerifiedMachine};
 use crate::{
     decision::Reverification,
     explain::Steps,
@@ -81,9 +81,18 @@ pub struct Authorization {
 #[derive(Clone, Debug)]
 pub struct Refused {
     /// Whose token it is.
-    pub verified: Arc<Verified>,
+    pub bearer: Bearer,
     /// The organization that the route binds.
     pub organization: Option<OrganizationRef>,
+}
+
+/// Whose good token a request has.
+#[derive(Clone, Debug)]
+pub enum Bearer {
+    /// Of a person, who is signed in.
+    Session(Arc<Verified>),
+    /// Of a machine, an OAuth client or an API key.
+    Machine(Arc<VerifiedMachine>),
 }
 
 /// What to do with a request.
@@ -127,7 +136,34 @@ impl Outcome {
 
 /// Who sends a request.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub enum Identity {
+    /// Somebody who is signed in.
+    Person(Person),
+    /// A machine, an OAuth client or an API key.
+    Machine(Arc<VerifiedMachine>),
+}
+
+impl Identity {
+    /// Whose token it is.
+    pub fn bearer(&self) -> Bearer {
+        match self {
+            Self::Person(person) => Bearer::Session(Arc::clone(&person.verified)),
+            Self::Machine(verified) => Bearer::Machine(Arc::clone(verified)),
+        }
+    }
+
+    /// Whoever is signed in; `None` for a machine.
+    pub const fn person(&self) -> Option<&Person> {
+        match self {
+            Self::Person(person) => Some(person),
+            Self::Machine(_) => None,
+        }
+    }
+}
+
+/// Somebody who is signed in, and sends a request.
+#[derive(Clone, Debug)]
+pub struct Person {
     /// Whose token it is.
     pub verified: Arc<Verified>,
     /// What was decided about an organization; `None` where none was asked about.
@@ -136,7 +172,7 @@ pub struct Identity {
     pub token_is_current: bool,
 }
 
-impl Identity {
+impl Person {
     /// The organization that was asked about, else the active one.
     pub fn organization_id(&self) -> Option<&OrganizationId> {
         match &self.decision {

@@ -322,6 +322,10 @@ impl Checker {
                 };
                 let verified = match self.verifier.authenticate(&asked, now, steps).await? {
                     Verdict::Accepted(verified) => verified,
+                    // Session tokens alone were asked for.
+                    Verdict::Machine(_) => {
+                        return Ok(OrgAnswer::TokenDenied(Reason::TokenTypeNotAccepted));
+                    }
                     Verdict::Denied(reason) => return Ok(OrgAnswer::TokenDenied(reason)),
                 };
                 self.by_session(question, verified, now, steps).await

@@ -13,7 +13,10 @@ use futures_util::future::{FutureExt, Shared};
 
 use crate::{
     identity::Texts,
-    mirror::{Answered, DirectoryError, MembershipAnswer, OrganizationRecord, SessionAnswer},
+    mirror::{
+        Answered, DirectoryError, MachineAnswer, MembershipAnswer, OrganizationRecord,
+        SessionAnswer,
+    },
 };
 
 /// A question under way.
@@ -26,6 +29,7 @@ pub struct Lookups {
     pub(super) memberships: Once<super::memberships::MembershipKey, MembershipAnswer>,
     pub(super) slugs: Once<super::memberships::SlugKey, Option<OrganizationRecord>>,
     pub(super) roles: Once<super::memberships::RoleKey, Option<Texts>>,
+    pub(super) machine_tokens: Once<super::machine_lookups::MachineKey, MachineAnswer>,
     pub(super) sessions: Once<super::session_lookups::SessionKey, SessionAnswer>,
 }
 

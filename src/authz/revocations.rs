@@ -13,7 +13,10 @@ use std::{
 use self::map::{Dated, Map, Name};
 use crate::{
     explain::{Rule, Steps},
-    identity::{Organization, OrganizationId, Session, SessionId, Timestamp, UserId},
+    identity::{
+        Machine, MachineSubject, Organization, OrganizationId, Session, SessionId, Timestamp,
+        TokenForm, UserId,
+    },
     mirror::{Position, RevocationCause},
     reason::Reason,
 };
@@ -69,6 +72,16 @@ struct Changed {
     /// By ours, as facts' age.
     heard_at: Timestamp,
     recorded_at: Timestamp,
+}
+
+impl Out {
+    const fn reason(self) -> Reason {
+        match self.cause {
+            RevocationCause::Banned => Reason::UserBanned,
+            RevocationCause::Deprovisioned => Reason::UserDeprovisioned,
+            RevocationCause::Deleted => Reason::UserDeleted,
+        }
+    }
 }
 
 impl Dated for Ended {
@@ -211,16 +224,49 @@ impl Revocations {
         }
     }
 
+    /// Denies tokens that stand for users who are out or for organizations that were deleted. That a
+    /// token itself was revoked no event tells: Clerk says it of opaque ones when it is asked.
+    pub fn judge_machine(&self, machine: &Machine, steps: &mut Steps) -> Result<(), Reason> {
+        let denied = match &machine.subject {
+            MachineSubject::Machine(_) => {
+                steps.skipped(Rule::Revocation, || "of machines nothing is heard");
+                return Ok(());
+            }
+            MachineSubject::User(user) => match machine.form {
+                TokenForm::Jwt => self.out(user, machine.issued_at),
+                // Of what is asked about again and again it counts what is so now: an API key from
+                // before a ban is good again after it.
+                TokenForm::Opaque => self.out_still(user),
+            },
+            MachineSubject::Organization(organization) => self
+                .is_deleted(organization)
+                .then_some(Reason::OrganizationDeleted),
+        };
+        match denied {
+            None => {
+                steps.passed(Rule::Revocation, || "nothing is known against the subject");
+                Ok(())
+            }
+            Some(reason) => {
+                steps.failed(Rule::Revocation, || reason.description());
+                Err(reason)
+            }
+        }
+    }
+
     fn of_user(&self, session: &Session) -> Option<Reason> {
-        let out = self.users.get(session.user_id.as_str())?;
-        let is_before = session
-            .issued_at
-            .is_none_or(|issued_at| issued_at < out.not_before);
-        (out.still || is_before).then_some(match out.cause {
-            RevocationCause::Banned => Reason::UserBanned,
-            RevocationCause::Deprovisioned => Reason::UserDeprovisioned,
-            RevocationCause::Deleted => Reason::UserDeleted,
-        })
+        self.out(&session.user_id, session.issued_at)
+    }
+
+    fn out(&self, user: &UserId, issued_at: Option<Timestamp>) -> Option<Reason> {
+        let out = self.users.get(user.as_str())?;
+        let is_before = issued_at.is_none_or(|issued_at| issued_at < out.not_before);
+        (out.still || is_before).then_some(out.reason())
+    }
+
+    fn out_still(&self, user: &UserId) -> Option<Reason> {
+        let out = self.users.get(user.as_str())?;
+        out.still.then_some(out.reason())
     }
 
     /// Whether an organization was deleted.

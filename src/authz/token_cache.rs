@@ -14,7 +14,7 @@ use aws_lc_rs::{
 };
 use moka::{Expiry, notification::RemovalCause, sync::Cache};
 
-use super::Verified;
+use super::{machine_lookups, verify_session::Remembered};
 use crate::identity::{Session, Timestamp};
 
 /// What an entry costs beside the token's own strings: moka's bookkeeping and the allocator's.
@@ -38,7 +38,7 @@ pub struct TokenCache {
 
 #[derive(Clone, Debug)]
 struct Entry {
-    verified: Arc<Verified>,
+    verified: Remembered,
     bytes: u32,
     lifetime_seconds: u32,
 }
@@ -125,7 +125,7 @@ impl TokenCache {
         self.hash.as_ref()?.of(token)
     }
 
-    pub(super) fn get(&self, key: TokenKey) -> Option<Arc<Verified>> {
+    pub(super) fn get(&self, key: TokenKey) -> Option<Remembered> {
         let found = self.entries.as_ref()?.get(&key);
         let counter = if found.is_some() {
             &self.hits
@@ -140,7 +140,7 @@ impl TokenCache {
     pub(super) fn insert(
         &self,
         key: TokenKey,
-        verified: &Arc<Verified>,
+        verified: &Remembered,
         dies_at: Timestamp,
         now: Timestamp,
     ) {
@@ -148,9 +148,15 @@ impl TokenCache {
         if let Some(entries) = &self.entries
             && !lifetime.is_zero()
         {
-            let bytes = u32::try_from(size_of(&verified.session)).unwrap_or(u32::MAX);
+            let bytes = match verified {
+                Remembered::Session(verified) => size_of(&verified.session),
+                Remembered::Machine(verified) => {
+                    ENTRY_OVERHEAD_BYTES + machine_lookups::size_of(&verified.machine)
+                }
+            };
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
             let entry = Entry {
-                verified: Arc::clone(verified),
+                verified: verified.clone(),
                 bytes,
                 lifetime_seconds: u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX),
             };
@@ -200,7 +206,7 @@ fn size_of(session: &Session) -> usize {
         bytes => bytes + 16,
     };
     ENTRY_OVERHEAD_BYTES
-        + std::mem::size_of::<Verified>()
+        + std::mem::size_of::<super::Verified>()
         + text(session.user_id.as_str())
         + text(session.session_id.as_str())
         + maybe(&session.token_id)

@@ -13,16 +13,19 @@ use arc_swap::ArcSwap;
 
 use tracing::warn;
 
-use super::{Instance, Instances, SessionLookups, TokenCache, TokenCacheStats};
+use super::{
+    FactCacheStats, Instance, Instances, MachineLookups, SessionLookups, TokenCache,
+    TokenCacheStats,
+};
 use crate::{
     credential::{self, Credential, Selected},
     decision::{self, Reverification},
     explain::{Rule, Steps},
-    identity::{Session, Timestamp},
+    identity::{Machine, MachineType, OpaqueToken, Session, Timestamp, TokenType, TokenTypes},
     keys::{Lookup, VerifyingKey},
     mirror::Coordination,
     reason::Reason,
-    token::{self, Allowed, Expectations},
+    token::{self, Allowed, Expectations, Said},
 };
 
 /// What is asked of a token.
@@ -30,6 +33,11 @@ use crate::{
 pub struct Question<'a> {
     /// Where the token is.
     pub credential: Credential<'a>,
+    /// The types of token that are accepted; from a cookie session tokens only.
+    pub accepted: TokenTypes,
+    /// The name of the instance that the token is of; empty is any. An opaque token does not say it
+    /// itself, so that it is needed there where there are several.
+    pub instance: &'a str,
     /// Narrows the instance's authorized parties; empty narrows nothing.
     pub authorized_parties: &'a [String],
     /// Narrows the instance's audiences; empty narrows nothing.
@@ -45,11 +53,20 @@ pub struct Question<'a> {
 /// Of who does not say how long.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+impl Question<'_> {
+    /// Whether a token of this instance may be the one.
+    fn is_about(&self, instance: &Instance) -> bool {
+        self.instance.is_empty() || self.instance == instance.name.as_str()
+    }
+}
+
 impl<'a> Question<'a> {
     /// Asks about a token and nothing more.
     pub fn about(token: &'a str) -> Self {
         Self {
             credential: Credential::Token(token),
+            accepted: TokenTypes::SESSION,
+            instance: "",
             authorized_parties: &[],
             audiences: &[],
             reverification: None,
@@ -93,11 +110,85 @@ impl fmt::Debug for Verified {
     }
 }
 
-/// The answer.
+/// The same of a token that is of no session.
+pub struct VerifiedMachine {
+    /// What the token says.
+    pub machine: Arc<Machine>,
+    instance: Arc<Instance>,
+    /// `None` where Clerk has verified it, or nobody has.
+    key: Option<Arc<VerifyingKey>>,
+}
+
+impl VerifiedMachine {
+    /// Of what Clerk has said, or what is supposed.
+    pub(super) fn without_key(machine: Arc<Machine>, instance: Arc<Instance>) -> Self {
+        Self {
+            machine,
+            instance,
+            key: None,
+        }
+    }
+
+    /// The instance that the token belongs to.
+    pub fn instance(&self) -> &Arc<Instance> {
+        &self.instance
+    }
+}
+
+impl fmt::Debug for VerifiedMachine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerifiedMachine")
+            .field("machine", &self.machine)
+            .field("instance", &self.instance)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a JWT was found to be.
+#[derive(Clone, Debug)]
+pub(super) enum Remembered {
+    Session(Arc<Verified>),
+    Machine(Arc<VerifiedMachine>),
+}
+
+impl Remembered {
+    fn token_type(&self) -> TokenType {
+        match self {
+            Self::Session(_) => TokenType::Session,
+            Self::Machine(verified) => TokenType::Machine(verified.machine.machine_type),
+        }
+    }
+
+    fn instance(&self) -> &Arc<Instance> {
+        match self {
+            Self::Session(verified) => &verified.instance,
+            Self::Machine(verified) => &verified.instance,
+        }
+    }
+
+    fn key(&self) -> Option<&Arc<VerifyingKey>> {
+        match self {
+            Self::Session(verified) => verified.key.as_ref(),
+            Self::Machine(verified) => verified.key.as_ref(),
+        }
+    }
+
+    /// `None` is never.
+    fn expires_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Session(verified) => Some(verified.session.expires_at),
+            Self::Machine(verified) => verified.machine.expires_at,
+        }
+    }
+}
+
+/// The answer. What asks for session tokens alone is never answered with a machine.
 #[derive(Clone, Debug)]
 pub enum Verdict {
-    /// The token is good.
+    /// It is a good session token.
     Accepted(Arc<Verified>),
+    /// It is a good token of another type that was asked for.
+    Machine(Arc<VerifiedMachine>),
     /// It is not.
     Denied(Reason),
 }
@@ -162,6 +253,8 @@ impl CannotTell {
 pub struct VerifierStats {
     /// The cache's.
     pub cache: TokenCacheStats,
+    /// Of the memory of opaque tokens.
+    pub opaque: FactCacheStats,
     /// Signatures that were verified: what the cache did not save.
     pub signatures: u64,
     /// Version-2 tokens with a user's feature before an organization's, where Clerk's documentation
@@ -169,7 +262,7 @@ pub struct VerifierStats {
     pub features_out_of_order: u64,
 }
 
-/// Verifies session tokens of the configured instances.
+/// Verifies tokens of the configured instances.
 #[derive(Debug)]
 pub struct Verifier {
     instances: ArcSwap<Instances>,
@@ -177,6 +270,8 @@ pub struct Verifier {
     clock_skew: Duration,
     /// Asks about the sessions of tokens that live long.
     sessions: Option<SessionLookups>,
+    /// Asks what opaque tokens are.
+    machines: Option<MachineLookups>,
     /// Where is written down what may be used once.
     uses: Option<Arc<dyn Coordination>>,
     signatures: AtomicU64,
@@ -191,6 +286,15 @@ const CLOCKS_APART: Duration = Duration::from_secs(60);
 const STORE_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// When it is worth asking again where something has to be configured first.
 const NO_STORE_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// What is asked of a token that was chosen.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    question: &'a Question<'a>,
+    accepted: TokenTypes,
+    instances: &'a Instances,
+    now: Timestamp,
+}
 
 /// Why a token was not accepted.
 enum Refusal {
@@ -212,6 +316,7 @@ impl Verifier {
             cache,
             clock_skew,
             sessions: None,
+            machines: None,
             uses: None,
             signatures: AtomicU64::new(0),
             features_out_of_order: AtomicU64::new(0),
@@ -223,6 +328,13 @@ impl Verifier {
     #[must_use]
     pub fn with_session_lookups(mut self, sessions: SessionLookups) -> Self {
         self.sessions = Some(sessions);
+        self
+    }
+
+    /// Asks Clerk by `machines` what opaque tokens are. Without, none can be told.
+    #[must_use]
+    pub fn with_machine_lookups(mut self, machines: MachineLookups) -> Self {
+        self.machines = Some(machines);
         self
     }
 
@@ -248,6 +360,11 @@ impl Verifier {
     pub fn stats(&self) -> VerifierStats {
         VerifierStats {
             cache: self.cache.stats(),
+            opaque: self
+                .machines
+                .as_ref()
+                .map(MachineLookups::stats)
+                .unwrap_or_default(),
             signatures: self.signatures.load(Ordering::Relaxed),
             features_out_of_order: self.features_out_of_order.load(Ordering::Relaxed),
         }
@@ -261,34 +378,51 @@ impl Verifier {
         now: Timestamp,
         steps: &mut Steps,
     ) -> Result<Verdict, CannotTell> {
-        let verified = match self.authenticate(question, now, steps).await? {
-            Verdict::Accepted(verified) => verified,
-            denied @ Verdict::Denied(_) => return Ok(denied),
+        let verdict = self.authenticate(question, now, steps).await?;
+        let ages = match &verdict {
+            Verdict::Accepted(verified) => verified.session.factor_ages,
+            // No machine has verified a factor.
+            Verdict::Machine(_) => None,
+            Verdict::Denied(_) => return Ok(verdict),
         };
-        let ages = verified.session.factor_ages;
         if let Err(reason) = decision::check(question.reverification, ages, steps) {
             return Ok(Verdict::Denied(reason));
         }
         if question.single_use {
-            return Box::pin(self.use_up(verified, steps)).await;
+            return Box::pin(self.use_up(verdict, steps)).await;
         }
-        Ok(Verdict::Accepted(verified))
+        Ok(verdict)
     }
 
     /// The last rule: whoever is denied by another has used nothing up.
-    async fn use_up(
-        &self,
-        verified: Arc<Verified>,
-        steps: &mut Steps,
-    ) -> Result<Verdict, CannotTell> {
-        let session = &verified.session;
-        let Some(token_id) = session.token_id.as_deref() else {
+    async fn use_up(&self, verdict: Verdict, steps: &mut Steps) -> Result<Verdict, CannotTell> {
+        let (token_id, expires_at, instance) = match &verdict {
+            Verdict::Accepted(verified) => (
+                verified.session.token_id.as_deref(),
+                Some(verified.session.expires_at),
+                &verified.instance,
+            ),
+            Verdict::Machine(verified) => (
+                verified.machine.token_id.as_deref(),
+                verified.machine.expires_at,
+                &verified.instance,
+            ),
+            Verdict::Denied(_) => return Ok(verdict),
+        };
+        let Some(token_id) = token_id else {
             steps.failed(Rule::Replay, || "the token has no jti to tell it by");
+            return Ok(Verdict::Denied(Reason::ClaimInvalid));
+        };
+        let Some(expires_at) = expires_at else {
+            steps.failed(
+                Rule::Replay,
+                || "the token never expires, and its use cannot be remembered for ever",
+            );
             return Ok(Verdict::Denied(Reason::ClaimInvalid));
         };
         if steps.wanted() {
             steps.skipped(Rule::Replay, || "an explanation uses no token up");
-            return Ok(Verdict::Accepted(verified));
+            return Ok(verdict);
         }
         let unavailable = |retry_after| CannotTell::StoreUnavailable { retry_after };
         let Some(uses) = &self.uses else {
@@ -296,13 +430,13 @@ impl Verifier {
             return Err(unavailable(NO_STORE_RETRY_AFTER));
         };
         // As long as the token is accepted, by whichever replica's clock.
-        let expires_at = session.expires_at.plus(self.clock_skew).plus(CLOCKS_APART);
+        let expires_at = expires_at.plus(self.clock_skew).plus(CLOCKS_APART);
         let id = format!("{USED_TOKEN}{token_id}");
-        let name = &verified.instance.name;
+        let name = &instance.name;
         match uses.use_once(name, &id, expires_at).await {
             Ok(true) => {
                 steps.passed(Rule::Replay, || "not used before");
-                Ok(Verdict::Accepted(verified))
+                Ok(verdict)
             }
             Ok(false) => {
                 steps.failed(Rule::Replay, || "used before");
@@ -337,22 +471,43 @@ impl Verifier {
             Ok(selected) => selected,
             Err(reason) => return Ok(Verdict::Denied(reason)),
         };
+        let accepted = selected.accepted(question.accepted);
+        if let Some(machine_type) = token::opaque_type(&selected.token) {
+            let asked = Asked {
+                question,
+                accepted,
+                instances: &instances,
+                now,
+            };
+            return Box::pin(self.opaque(&selected.token, machine_type, asked, steps)).await;
+        }
         let key = match steps.wanted() {
             true => None,
             false => self.cache.key(&selected.token),
         };
         if let Some(verified) = key.and_then(|key| self.remembered(key, &instances, now)) {
+            if !accepted.has(verified.token_type()) {
+                return Ok(Verdict::Denied(Reason::TokenTypeNotAccepted));
+            }
+            if !question.is_about(verified.instance()) {
+                return Ok(Verdict::Denied(Reason::IssuerMismatch));
+            }
             let verdict = self.judge(verified, question, &selected, now, steps);
             return self.told_by_clerk(verdict, question, now, steps).await;
         }
         // On the heap, so that an answer from the cache does not carry its state around.
-        let patience = question.patience;
-        let verified = self.verify(&selected.token, &instances, patience, now, steps);
+        let asked = Asked {
+            question,
+            accepted,
+            instances: &instances,
+            now,
+        };
+        let verified = self.verify(&selected.token, asked, steps);
         let verified = Box::pin(verified).await;
         match verified {
             Ok(verified) => {
-                if let Some(key) = key {
-                    let dies_at = verified.session.expires_at.plus(self.clock_skew);
+                if let (Some(key), Some(expires_at)) = (key, verified.expires_at()) {
+                    let dies_at = expires_at.plus(self.clock_skew);
                     self.cache.insert(key, &verified, dies_at, now);
                 }
                 let verdict = self.judge(verified, question, &selected, now, steps);
@@ -369,15 +524,14 @@ impl Verifier {
         key: super::token_cache::TokenKey,
         instances: &Instances,
         now: Timestamp,
-    ) -> Option<Arc<Verified>> {
+    ) -> Option<Remembered> {
         let verified = self.cache.get(key)?;
-        let instance = &verified.instance;
+        let instance = verified.instance();
         let stands = instances
             .by_issuer(instance.issuer.as_str())
             .is_some_and(|current| Arc::ptr_eq(current, instance))
             && verified
-                .key
-                .as_ref()
+                .key()
                 .is_some_and(|key| instance.keyring.stands(key, now));
         if !stands {
             self.cache.remove(key);
@@ -389,13 +543,12 @@ impl Verifier {
     async fn verify(
         &self,
         text: &str,
-        instances: &Instances,
-        patience: Duration,
-        now: Timestamp,
+        asked: Asked<'_>,
         steps: &mut Steps,
-    ) -> Result<Arc<Verified>, Refusal> {
+    ) -> Result<Remembered, Refusal> {
+        let (patience, now) = (asked.question.patience, asked.now);
         let token = token::parse(text, steps)?;
-        let instance = instance_of(token.issuer(), instances, steps)?;
+        let instance = instance_of(token.issuer(), asked, steps)?;
         let key = find_key(instance, token.key_id(), patience, now, steps).await?;
         self.signatures.fetch_add(1, Ordering::Relaxed);
         let parts = token.signature_parts(text);
@@ -407,27 +560,124 @@ impl Verifier {
             return Err(Reason::SignatureInvalid.into());
         }
         steps.passed(Rule::Signature, || "RS256 signature verifies");
-        let mut claimed = token.into_claimed(steps)?;
+        let mut claimed = match token.into_said(asked.accepted, steps)? {
+            Said::Session(claimed) => claimed,
+            Said::Machine(mut machine) => {
+                machine.issuer = instance.issuer.clone();
+                return Ok(Remembered::Machine(Arc::new(VerifiedMachine {
+                    machine: Arc::new(machine),
+                    instance: Arc::clone(instance),
+                    key: Some(key),
+                })));
+            }
+        };
         instance.share_texts(&mut claimed.session);
         if claimed.features_out_of_order {
             self.features_out_of_order.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(Arc::new(Verified {
+        Ok(Remembered::Session(Arc::new(Verified {
             session: claimed.session,
             instance: Arc::clone(instance),
             key: Some(key),
-        }))
+        })))
+    }
+
+    /// A token that only Clerk can read.
+    async fn opaque(
+        &self,
+        text: &str,
+        machine_type: MachineType,
+        asked: Asked<'_>,
+        steps: &mut Steps,
+    ) -> Result<Verdict, CannotTell> {
+        let Asked {
+            question,
+            accepted,
+            instances,
+            now,
+        } = asked;
+        let name = machine_type.name();
+        if !accepted.has(TokenType::Machine(machine_type)) {
+            let found = format!("opaque {name}, by its prefix");
+            steps.failed(Rule::TokenType, || token::not_accepted(&found, accepted));
+            return Ok(Verdict::Denied(Reason::TokenTypeNotAccepted));
+        }
+        steps.passed(Rule::TokenType, || format!("opaque {name}, by its prefix"));
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            steps.failed(Rule::Form, || "opaque: expected visible ASCII characters");
+            return Ok(Verdict::Denied(Reason::TokenMalformed));
+        }
+        steps.passed(Rule::Form, || "opaque: visible ASCII characters");
+        for rule in [Rule::Algorithm, Rule::Header, Rule::Key, Rule::Claims] {
+            steps.skipped(rule, || "opaque: Clerk verifies it");
+        }
+        let Some(instance) = instances.named(question.instance) else {
+            steps.failed(Rule::Issuer, || {
+                "an opaque token does not say which instance it is of, and the question does not either"
+            });
+            return Ok(Verdict::Denied(Reason::IssuerMismatch));
+        };
+        steps.passed(Rule::Issuer, || {
+            format!("{} is instance \"{}\"", instance.issuer, instance.name)
+        });
+        let Some(machines) = &self.machines else {
+            return Err(CannotTell::ClerkUnavailable {
+                retry_after: NO_STORE_RETRY_AFTER,
+            });
+        };
+        let token = OpaqueToken::new(machine_type, text);
+        let said = machines.machine(instance, token, question.patience, now, steps);
+        Ok(match said.await? {
+            Ok(machine) => {
+                let verified = VerifiedMachine::without_key(machine, Arc::clone(instance));
+                self.judge_machine(Arc::new(verified), question, now, steps)
+            }
+            Err(reason) => Verdict::Denied(reason),
+        })
+    }
+
+    /// What depends on the time and on the question.
+    fn judge_machine(
+        &self,
+        verified: Arc<VerifiedMachine>,
+        question: &Question<'_>,
+        now: Timestamp,
+        steps: &mut Steps,
+    ) -> Verdict {
+        let audiences = Allowed {
+            configured: &verified.instance.audiences,
+            requested: question.audiences,
+        };
+        let machine = &verified.machine;
+        let judged = token::judge_machine(machine, audiences, self.clock_skew, now, steps)
+            .and_then(|()| match &verified.instance.revocations {
+                Some(revocations) => revocations.judge_machine(machine, steps),
+                None => {
+                    steps.skipped(Rule::Revocation, || "there is no database to know it from");
+                    Ok(())
+                }
+            });
+        match judged {
+            Ok(()) => Verdict::Machine(verified),
+            Err(reason) => Verdict::Denied(reason),
+        }
     }
 
     /// What depends on the time and on the question.
     fn judge(
         &self,
-        verified: Arc<Verified>,
+        remembered: Remembered,
         question: &Question<'_>,
         selected: &Selected<'_>,
         now: Timestamp,
         steps: &mut Steps,
     ) -> Verdict {
+        let verified = match remembered {
+            Remembered::Session(verified) => verified,
+            Remembered::Machine(verified) => {
+                return self.judge_machine(verified, question, now, steps);
+            }
+        };
         let expectations = Expectations {
             authorized_parties: Allowed {
                 configured: &verified.instance.authorized_parties,
@@ -489,14 +739,24 @@ impl Verifier {
 /// The unverified `iss` chooses the instance, and where it names none there is no further work.
 fn instance_of<'a>(
     issuer: Option<&str>,
-    instances: &'a Instances,
+    asked: Asked<'a>,
     steps: &mut Steps,
 ) -> Result<&'a Arc<Instance>, Reason> {
     let Some(issuer) = issuer else {
         steps.failed(Rule::Issuer, || "iss is absent or not a string");
         return Err(Reason::IssuerMismatch);
     };
-    match instances.by_issuer(issuer) {
+    match asked.instances.by_issuer(issuer) {
+        Some(instance) if !asked.question.is_about(instance) => {
+            steps.failed(Rule::Issuer, || {
+                let (found, wanted) = (&instance.name, asked.question.instance);
+                format!(
+                    "of instance \"{found}\"; expected {}",
+                    token::quoted(wanted)
+                )
+            });
+            Err(Reason::IssuerMismatch)
+        }
         Some(instance) => {
             steps.passed(Rule::Issuer, || {
                 format!("{} is instance \"{}\"", instance.issuer, instance.name)
@@ -505,7 +765,8 @@ fn instance_of<'a>(
         }
         None => {
             steps.failed(Rule::Issuer, || {
-                let known = instances
+                let known = asked
+                    .instances
                     .all()
                     .iter()
                     .map(|instance| instance.issuer.as_str());

@@ -9,6 +9,7 @@ use reqwest::{
 use serde::de::DeserializeOwned;
 
 use super::{
+    gate::Endpoint,
     model::{self, ClerkErrors, Unreadable},
     retry,
     transport::{self, BodyError},
@@ -53,7 +54,7 @@ impl Fault {
         }
     }
 
-    /// Whether the same question may be sent again: all are `GET`s, so the kind of the fault decides.
+    /// Whether the same question may be sent again: none changes anything, so the kind of the fault decides.
     pub(super) const fn may_be_repeated(&self) -> bool {
         match self {
             Self::Failed { .. } | Self::RateLimited { .. } => true,
@@ -110,10 +111,10 @@ impl Fault {
 }
 
 /// Reads what was asked for; `None` when Clerk says that there is no such thing. That has to be
-/// Clerk's own word: a proxy's 404 is a fault. Reading stops at `max_bytes`.
+/// Clerk's own word: a proxy's 404 is a fault. Reading stops where the endpoint's answers do.
 pub(super) async fn read<T: DeserializeOwned>(
     mut response: Response,
-    max_bytes: usize,
+    endpoint: Endpoint,
     now: Timestamp,
 ) -> Result<Option<T>, Fault> {
     let status = response.status().as_u16();
@@ -122,14 +123,16 @@ pub(super) async fn read<T: DeserializeOwned>(
         .get(RETRY_AFTER)
         .and_then(|value| retry::retry_after(value.to_str().ok()?, now));
     match status {
-        200 => found(&mut response, max_bytes).await.map(Some),
+        200 => found(&mut response, endpoint.max_answer_bytes())
+            .await
+            .map(Some),
         429 => Err(Fault::RateLimited {
             retry_after: retry_after.unwrap_or(retry::PAUSE),
         }),
         408 | 500..=599 => Err(Fault::status(status, retry_after)),
         400..=499 => {
             let errors = errors(&mut response).await;
-            refused(status, errors.as_ref(), response.headers())
+            refused(endpoint, status, errors.as_ref(), response.headers())
         }
         300..=399 => Err(Fault::Unusable(
             "answered with a redirect, which is not followed".to_owned(),
@@ -179,6 +182,7 @@ async fn errors(response: &mut Response) -> Option<ClerkErrors> {
 }
 
 fn refused<T>(
+    endpoint: Endpoint,
     status: u16,
     errors: Option<&ClerkErrors>,
     headers: &HeaderMap,
@@ -195,7 +199,12 @@ fn refused<T>(
             // questions go on, or whoever can choose an id could end them all.
             of_instance: errors.has(is_about_the_instance),
         }),
-        (404, Some(errors)) if errors.has(|code| code == "resource_not_found") => Ok(None),
+        (404, Some(errors))
+            if endpoint.has_its_own_not_found()
+                || errors.has(|code| code == "resource_not_found") =>
+        {
+            Ok(None)
+        }
         // Of a path that is not Clerk's, say: whoever is asked about may well be there.
         (404, Some(_)) => Err(Fault::Unusable(format!(
             "answered with {cause}, which does not say that there is no such thing"

@@ -12,16 +12,23 @@ use super::{
     coalesce::{Coalescer, Errand},
     gate::{Endpoint, REFUSED_PAUSE},
     mirrored,
-    model::{self, ClerkMembership, ClerkOrganization, ClerkRole, ClerkSession, Page, Unreadable},
+    model::{
+        self, ClerkMachineToken, ClerkMembership, ClerkOrganization, ClerkRole, ClerkSession, Page,
+        Unreadable,
+    },
     sender::Sender,
     transport::InsecureUrl,
 };
 use crate::{
-    identity::{InstanceName, OrganizationId, OrganizationSlug, SessionId, Texts, UserId},
+    identity::{
+        InstanceName, MachineType, OpaqueToken, OrganizationId, OrganizationSlug, SessionId, Texts,
+        TokenDigest, UserId,
+    },
     keys::Clock,
     mirror::{
         Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats,
-        MembershipAnswer, OrganizationRecord, SessionAnswer, User, UserDirectory, WholeMembership,
+        MachineAnswer, MembershipAnswer, OrganizationRecord, SessionAnswer, User, UserDirectory,
+        WholeMembership,
     },
 };
 
@@ -62,6 +69,7 @@ struct Questions {
     by_slug: Coalescer<OrganizationSlug, Answered<Option<OrganizationRecord>>>,
     roles: Coalescer<Box<str>, Answered<Option<Texts>>>,
     sessions: Coalescer<SessionId, Answered<SessionAnswer>>,
+    machine_tokens: Coalescer<TokenDigest, Answered<MachineAnswer>>,
     users: Coalescer<UserId, Answered<Option<User>>>,
     user_memberships: Coalescer<UserId, Answered<Vec<WholeMembership>>>,
 }
@@ -95,6 +103,7 @@ impl Questions {
             by_slug: Coalescer::new(),
             roles: Coalescer::new(),
             sessions: Coalescer::new(),
+            machine_tokens: Coalescer::new(),
             users: Coalescer::new(),
             user_memberships: Coalescer::new(),
         }
@@ -167,6 +176,17 @@ impl Directory for BackendApi {
         )
     }
 
+    fn machine_token<'a>(&'a self, token: &'a OpaqueToken, ask: Ask) -> Asking<'a, MachineAnswer> {
+        let (sender, asked) = (Arc::clone(&self.sender), token.clone());
+        Box::pin(
+            self.questions
+                .machine_tokens
+                .ask(token.digest(), ask, move |errand| async move {
+                    find_machine_token(&sender, &asked, &errand).await
+                }),
+        )
+    }
+
     fn credentials(&self) -> Credentials {
         self.sender.credentials()
     }
@@ -177,6 +197,7 @@ impl Directory for BackendApi {
                 + self.questions.by_slug.joined()
                 + self.questions.roles.joined()
                 + self.questions.sessions.joined()
+                + self.questions.machine_tokens.joined()
                 + self.questions.users.joined()
                 + self.questions.user_memberships.joined(),
             ..self.sender.stats()
@@ -304,6 +325,34 @@ async fn find_session(
     let value = match found {
         Some(found) => found.of(session).map_err(unusable)?,
         None => SessionAnswer::Over,
+    };
+    Ok(Answered { value, as_of })
+}
+
+/// The secret key may ask about any token of the instance. A machine's own key would see only the
+/// tokens that may be shown to that machine, which `scopes` says here (docs/adr/0011).
+async fn find_machine_token(
+    sender: &Sender,
+    token: &OpaqueToken,
+    errand: &Errand,
+) -> Result<Answered<MachineAnswer>, DirectoryError> {
+    let (endpoint, segments, member): (_, &[&str], _) = match token.machine_type() {
+        MachineType::M2m => (Endpoint::M2mTokens, &["m2m_tokens", "verify"], "token"),
+        MachineType::Oauth => (
+            Endpoint::OauthAccessTokens,
+            &["oauth_applications", "access_tokens", "verify"],
+            "access_token",
+        ),
+        MachineType::ApiKey => (Endpoint::ApiKeys, &["api_keys", "verify"], "secret"),
+    };
+    let body = serde_json::json!({ member: token.expose() }).to_string();
+    let url = sender.url(segments, &[]);
+    let Answered { value, as_of } = sender
+        .post::<ClerkMachineToken>(endpoint, Share::Token, url, body.into(), errand)
+        .await?;
+    let value = match value {
+        Some(found) => found.of(token.machine_type()).map_err(unusable)?,
+        None => MachineAnswer::Unknown,
     };
     Ok(Answered { value, as_of })
 }

@@ -12,6 +12,9 @@ const AT_ONCE: f64 = 1.0 / 3.0;
 /// The share of what may be sent at once that is left for checks: work in the background takes what
 /// is above it.
 const RESERVE: f64 = 0.5;
+/// The same share for questions about opaque tokens: anybody can make up tokens that have to be asked
+/// about, and must not end the checks of others.
+const RESERVE_OF_TOKENS: f64 = 0.25;
 /// How far Clerk's 429s shrink the budget: to an eighth at most.
 const SMALLEST: f64 = 1.0 / 8.0;
 /// For how long after a shrinking further 429s are taken as answers to what was sent before it.
@@ -24,6 +27,8 @@ const HEALING: Duration = Duration::from_secs(10);
 pub(super) enum Share {
     /// Somebody waits for the answer.
     Check,
+    /// Somebody waits for what an opaque token is, and may have made it up.
+    Token,
     /// Nobody waits: takes only what checks leave over.
     Background,
 }
@@ -75,6 +80,7 @@ impl Budget {
         let before = match share {
             Share::Check if in_line => 0.0,
             Share::Check => f64::from(self.in_line),
+            Share::Token => f64::from(self.in_line) + (self.capacity * RESERVE_OF_TOKENS).ceil(),
             Share::Background => f64::from(self.in_line) + (self.capacity * RESERVE).ceil(),
         };
         let lacking = before + 1.0 - self.left;

@@ -40,10 +40,13 @@ pub(super) enum Endpoint {
     UsersCount,
     Organizations,
     Memberships,
+    M2mTokens,
+    OauthAccessTokens,
+    ApiKeys,
 }
 
 impl Endpoint {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::OrganizationMemberships,
         Self::Organization,
         Self::OrganizationRoles,
@@ -54,6 +57,9 @@ impl Endpoint {
         Self::UsersCount,
         Self::Organizations,
         Self::Memberships,
+        Self::M2mTokens,
+        Self::OauthAccessTokens,
+        Self::ApiKeys,
     ];
 
     /// Its name in metrics.
@@ -69,6 +75,9 @@ impl Endpoint {
             Self::UsersCount => "users_count",
             Self::Organizations => "organizations",
             Self::Memberships => "memberships",
+            Self::M2mTokens => "m2m_tokens",
+            Self::OauthAccessTokens => "oauth_access_tokens",
+            Self::ApiKeys => "api_keys",
         }
     }
 
@@ -80,10 +89,31 @@ impl Endpoint {
             | Self::OrganizationRoles
             | Self::Session
             | Self::User
-            | Self::UsersCount => 1 << 20,
+            | Self::UsersCount
+            | Self::M2mTokens
+            | Self::OauthAccessTokens
+            | Self::ApiKeys => 1 << 20,
             Self::UserMemberships | Self::Users | Self::Organizations | Self::Memberships => {
                 16 << 20
             }
+        }
+    }
+
+    /// Whether a 404 of Clerk's says that there is no such thing whatever its code: Clerk names none
+    /// for these. Of the others it has to be the one code that it names.
+    pub(super) const fn has_its_own_not_found(self) -> bool {
+        match self {
+            Self::M2mTokens | Self::OauthAccessTokens | Self::ApiKeys => true,
+            Self::OrganizationMemberships
+            | Self::Organization
+            | Self::OrganizationRoles
+            | Self::Session
+            | Self::User
+            | Self::UserMemberships
+            | Self::Users
+            | Self::UsersCount
+            | Self::Organizations
+            | Self::Memberships => false,
         }
     }
 
@@ -96,7 +126,10 @@ impl Endpoint {
             | Self::OrganizationRoles
             | Self::Session
             | Self::User
-            | Self::UserMemberships => Duration::ZERO,
+            | Self::UserMemberships
+            | Self::M2mTokens
+            | Self::OauthAccessTokens
+            | Self::ApiKeys => Duration::ZERO,
             Self::Users | Self::UsersCount | Self::Organizations | Self::Memberships => {
                 Duration::from_secs(30)
             }

@@ -5,8 +5,13 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use crate::{
-    identity::{OrganizationId, OrganizationSlug, SessionId, Texts, Timestamp, UserId},
-    mirror::{Membership, OrganizationRecord, SessionAnswer, Standing},
+    identity::{
+        CustomClaims, MachineSubject, MachineType, OrganizationId, OrganizationSlug, SessionId,
+        Texts, Timestamp, UserId,
+    },
+    mirror::{
+        MachineAnswer, MachineRecord, Membership, OrganizationRecord, SessionAnswer, Standing,
+    },
 };
 
 /// What may be asked for.
@@ -37,6 +42,12 @@ impl Asked for ClerkOrganization {
     }
 }
 
+impl Asked for ClerkMachineToken {
+    fn is_nothing(&self) -> bool {
+        false
+    }
+}
+
 impl Asked for ClerkSession {
     fn is_nothing(&self) -> bool {
         false
@@ -49,6 +60,24 @@ pub(super) struct ClerkSession {
     id: Box<str>,
     user_id: Box<str>,
     status: Box<str>,
+}
+
+/// What verifying an opaque token answers: of an M2M token, an OAuth access token or an API key.
+#[derive(Deserialize)]
+pub(super) struct ClerkMachineToken {
+    /// Only of OAuth access tokens, and only `false`: then nothing else is there.
+    active: Option<bool>,
+    object: Option<Box<str>>,
+    id: Option<Box<str>>,
+    subject: Option<Box<str>>,
+    client_id: Option<Box<str>>,
+    scopes: Option<Vec<Box<str>>>,
+    claims: Option<Box<RawValue>>,
+    revoked: Option<bool>,
+    expired: Option<bool>,
+    /// Unix milliseconds, like all times here.
+    expiration: Option<f64>,
+    created_at: Option<f64>,
 }
 
 /// A list.
@@ -138,6 +167,71 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Unreadable> {
     })?;
     json.end().map_err(|_| Unreadable::NotJson)?;
     Ok(value)
+}
+
+impl ClerkMachineToken {
+    /// What it says of a token of this type. Whatever the status of the answer, a token that is
+    /// revoked, expired or not active is not good, and neither is one of which that is not said.
+    pub(super) fn of(self, machine_type: MachineType) -> Result<MachineAnswer, Unreadable> {
+        if self.active == Some(false) {
+            return Ok(MachineAnswer::Expired);
+        }
+        let expected = match machine_type {
+            MachineType::M2m => "machine_to_machine_token",
+            MachineType::Oauth => "clerk_idp_oauth_access_token",
+            MachineType::ApiKey => "api_key",
+        };
+        if self.object.as_deref() != Some(expected) {
+            return Err(somebody_else("object"));
+        }
+        match (
+            absent(self.revoked, "revoked")?,
+            absent(self.expired, "expired")?,
+        ) {
+            (true, _) => return Ok(MachineAnswer::Revoked),
+            (false, true) => return Ok(MachineAnswer::Expired),
+            (false, false) => {}
+        }
+        let subject = absent(self.subject, "subject")?;
+        let subject = MachineSubject::of(machine_type, &subject)
+            .ok_or_else(|| Unreadable::Member("subject has another form".to_owned()))?;
+        Ok(MachineAnswer::Good(Box::new(MachineRecord {
+            id: absent(self.id, "id")?,
+            subject,
+            client_id: match machine_type {
+                MachineType::Oauth => self.client_id.filter(|id| !id.is_empty()),
+                MachineType::M2m | MachineType::ApiKey => None,
+            },
+            scopes: self.scopes.iter().flatten().collect(),
+            claims: self.claims.as_deref().map(claims).transpose()?.flatten(),
+            created_at: time(absent(self.created_at, "created_at")?, "created_at")?,
+            expires_at: self
+                .expiration
+                .map(|millis| time(millis, "expiration"))
+                .transpose()?,
+        })))
+    }
+}
+
+fn absent<T>(member: Option<T>, name: &str) -> Result<T, Unreadable> {
+    member.ok_or_else(|| Unreadable::Member(format!("{name} is absent")))
+}
+
+/// Unix milliseconds from 1970 to 9999.
+fn time(millis: f64, name: &str) -> Result<Timestamp, Unreadable> {
+    const LAST: f64 = 253_402_300_799_000.0;
+    if !(0.0..=LAST).contains(&millis) {
+        return Err(Unreadable::Member(format!("{name} is no time")));
+    }
+    Ok(Timestamp::from_unix_millis(millis as i64))
+}
+
+/// An object; an empty one says nothing, as an absent one does.
+fn claims(text: &RawValue) -> Result<Option<CustomClaims>, Unreadable> {
+    let members: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text.get())
+        .map_err(|_| Unreadable::Member("claims is no object".to_owned()))?;
+    let text = || CustomClaims::from_object_text(text.get().to_owned());
+    Ok((!members.is_empty()).then(text))
 }
 
 impl ClerkSession {
@@ -360,5 +454,87 @@ mod tests {
             let body = GOOD.replace(r#""banned":null"#, &format!("\"{member}\":true"));
             assert_eq!(membership(&body).expect("good").standing, standing);
         }
+    }
+
+    const TOKEN: &str = r#"{"object":"api_key","id":"ak_1","type":"api_key","subject":"org_1",
+        "name":"n","claims":{"team":"ops"},"scopes":["read","write"],"revoked":false,
+        "revocation_reason":null,"expired":false,"expiration":1700000060000,"created_by":null,
+        "last_used_at":null,"created_at":1700000000000,"updated_at":1700000000000,"more":{}}"#;
+
+    fn machine_token(body: &str, machine_type: MachineType) -> Result<MachineAnswer, Unreadable> {
+        read::<ClerkMachineToken>(body.as_bytes())?.of(machine_type)
+    }
+
+    #[test]
+    fn an_opaque_token_is_good_only_where_everything_says_so() {
+        let good = machine_token(TOKEN, MachineType::ApiKey);
+        let Ok(MachineAnswer::Good(record)) = good else {
+            panic!("{good:?}");
+        };
+        assert_eq!((&*record.id, record.subject.as_str()), ("ak_1", "org_1"));
+        assert_eq!(record.scopes.iter().collect::<Vec<_>>(), ["read", "write"]);
+        assert_eq!(record.created_at.unix_seconds(), 1_700_000_000);
+        let expires_at = record.expires_at.map(Timestamp::unix_seconds);
+        assert_eq!(expires_at, Some(1_700_000_060));
+        assert_eq!(record.client_id, None);
+        let claims = record.claims.expect("claims");
+        assert_eq!(claims.as_json(), r#"{"team":"ops"}"#);
+
+        for (from, to, expected) in [
+            (
+                r#""revoked":false"#,
+                r#""revoked":true"#,
+                MachineAnswer::Revoked,
+            ),
+            (
+                r#""expired":false"#,
+                r#""expired":true"#,
+                MachineAnswer::Expired,
+            ),
+            (r#""more":{}"#, r#""active":false"#, MachineAnswer::Expired),
+        ] {
+            assert!(TOKEN.contains(from), "{from}");
+            let said = machine_token(&TOKEN.replace(from, to), MachineType::ApiKey);
+            assert_eq!(said, Ok(expected), "{to}");
+        }
+        let inactive = machine_token(r#"{"active":false}"#, MachineType::Oauth);
+        assert_eq!(inactive, Ok(MachineAnswer::Expired));
+    }
+
+    /// An answer of which something is missing is no answer: neither a yes nor a no.
+    #[test]
+    fn an_opaque_token_of_which_not_all_is_said_cannot_be_told() {
+        for (from, to) in [
+            (r#""revoked":false,"#, ""),
+            (r#""revoked":false"#, r#""revoked":null"#),
+            (r#""revoked":false"#, r#""revoked":"false""#),
+            (r#""revoked":false"#, r#""revoked":false,"revoked":true"#),
+            (r#""expired":false,"#, ""),
+            (r#""more":{}"#, r#""active":"no""#),
+            (r#""object":"api_key","#, ""),
+            (
+                r#""object":"api_key""#,
+                r#""object":"machine_to_machine_token""#,
+            ),
+            (r#""org_1""#, r#""sess_1""#),
+            (r#""id":"ak_1","#, ""),
+            (r#""created_at":1700000000000"#, r#""created_at":-1"#),
+            ("1700000060000", "1e300"),
+            ("1700000060000", r#""never""#),
+            (r#"{"team":"ops"}"#, r#"["ops"]"#),
+            (r#"["read","write"]"#, r#""read write""#),
+        ] {
+            assert!(TOKEN.contains(from), "{from}");
+            let said = machine_token(&TOKEN.replace(from, to), MachineType::ApiKey);
+            assert!(said.is_err(), "{from} -> {to}: {said:?}");
+        }
+        let as_another = machine_token(TOKEN, MachineType::M2m);
+        assert!(as_another.is_err(), "{as_another:?}");
+        let never = TOKEN.replace("1700000060000", "null");
+        let never = machine_token(&never, MachineType::ApiKey);
+        assert!(
+            matches!(&never, Ok(MachineAnswer::Good(record)) if record.expires_at.is_none()),
+            "{never:?}"
+        );
     }
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Client, Url};
+use reqwest::{Client, Url, header::CONTENT_TYPE};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::{Instant, sleep},
@@ -44,6 +44,13 @@ const IDLE_CONNECTIONS: usize = 16;
 /// A request that is given up after so long tells of a Clerk that is slow; before, of a caller who
 /// went away.
 const SLOW: Duration = Duration::from_secs(1);
+
+/// One request: a `GET`, or with a body a `POST`.
+#[derive(Clone)]
+struct Call {
+    url: Url,
+    body: Option<Vec<u8>>,
+}
 
 /// Requests to one instance's Backend API.
 pub(super) struct Sender {
@@ -99,6 +106,23 @@ impl Sender {
         url
     }
 
+    /// Asks by what is sent: the same as [`Self::get`]. For questions that change nothing, so that they
+    /// may be repeated like those.
+    pub(super) async fn post<T: Asked>(
+        &self,
+        endpoint: Endpoint,
+        share: Share,
+        url: Url,
+        body: Vec<u8>,
+        errand: &Errand,
+    ) -> Result<Answered<Option<T>>, DirectoryError> {
+        let call = Call {
+            url,
+            body: Some(body),
+        };
+        self.ask(endpoint, share, call, errand).await
+    }
+
     /// Asks; `None` when Clerk says that there is no such thing. The answer is as of when the request
     /// that brought it was sent.
     pub(super) async fn get<T: Asked>(
@@ -106,6 +130,17 @@ impl Sender {
         endpoint: Endpoint,
         share: Share,
         url: Url,
+        errand: &Errand,
+    ) -> Result<Answered<Option<T>>, DirectoryError> {
+        let call = Call { url, body: None };
+        self.ask(endpoint, share, call, errand).await
+    }
+
+    async fn ask<T: Asked>(
+        &self,
+        endpoint: Endpoint,
+        share: Share,
+        call: Call,
         errand: &Errand,
     ) -> Result<Answered<Option<T>>, DirectoryError> {
         let mut last: Option<Fault> = None;
@@ -123,7 +158,7 @@ impl Sender {
             };
             let as_of = (self.clock)();
             errand.sent();
-            let sending = self.send(endpoint, url.clone());
+            let sending = self.send(endpoint, call.clone());
             let answer = trace::within("clerk.request", SpanKind::Client, sending).await;
             let is_found =
                 |answer: &Option<T>| answer.as_ref().is_some_and(|found| !found.is_nothing());
@@ -153,11 +188,16 @@ impl Sender {
         unreachable!("the last attempt returns")
     }
 
-    async fn send<T: Asked>(&self, endpoint: Endpoint, url: Url) -> Result<Option<T>, Fault> {
-        let request = self
-            .client
-            .get(url)
-            .timeout(self.timeout.max(endpoint.least_timeout()));
+    async fn send<T: Asked>(&self, endpoint: Endpoint, call: Call) -> Result<Option<T>, Fault> {
+        let request = match call.body {
+            None => self.client.get(call.url),
+            Some(body) => self
+                .client
+                .post(call.url)
+                .header(CONTENT_TYPE, "application/json")
+                .body(body),
+        };
+        let request = request.timeout(self.timeout.max(endpoint.least_timeout()));
         trace::note("clerk_authz.endpoint", || endpoint.name().into());
         let headers = trace::headers().into_iter();
         let request = headers.fold(request, |request, (name, value)| {
@@ -166,7 +206,7 @@ impl Sender {
         let response = request.send().await.map_err(Fault::of_request)?;
         let status = response.status().as_u16();
         trace::note("http.response.status_code", || i64::from(status).into());
-        answer::read(response, endpoint.max_answer_bytes(), (self.clock)()).await
+        answer::read(response, endpoint, (self.clock)()).await
     }
 
     /// By the clock that answers are dated with.
@@ -293,7 +333,8 @@ impl Sender {
                 if is_news {
                     error!(
                         %instance, cause,
-                        "Clerk refuses our requests; no membership can be checked. Set \
+                        "Clerk refuses our requests; no membership and no opaque token can be \
+                         checked. Set \
                          CLERK_SECRET_KEY (secret_key_file) to a current key of this instance \
                          (Clerk dashboard, \"API keys\"), and see that organizations are \
                          switched on there"

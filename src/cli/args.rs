@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     credential::MAX_TOKEN_BYTES,
-    identity::Timestamp,
+    identity::{MachineType, Timestamp, TokenType, TokenTypes},
     keys::{Clock, FetchError, JwksSource, MAX_DOCUMENT_BYTES},
     server::{Asker, system_clock},
     settings::{KeySource, Settings, SettingsArgs, process_environment},
@@ -54,6 +54,20 @@ pub(super) struct TokenArgs {
 #[value(rename_all = "snake_case")]
 enum Accept {
     SessionToken,
+    M2mToken,
+    OauthToken,
+    ApiKey,
+}
+
+impl From<Accept> for TokenType {
+    fn from(accept: Accept) -> Self {
+        match accept {
+            Accept::SessionToken => Self::Session,
+            Accept::M2mToken => Self::Machine(MachineType::M2m),
+            Accept::OauthToken => Self::Machine(MachineType::Oauth),
+            Accept::ApiKey => Self::Machine(MachineType::ApiKey),
+        }
+    }
 }
 
 fn time(text: &str) -> Result<Timestamp, String> {
@@ -75,6 +89,19 @@ impl TokenArgs {
         };
         let asker = Asker::start(&settings, Arc::clone(&clock), source).await?;
         Ok((asker, clock))
+    }
+
+    /// The types of token that are accepted.
+    pub(super) fn accepted(&self) -> TokenTypes {
+        self.accept.iter().map(|accept| (*accept).into()).collect()
+    }
+
+    /// Fails where something else than session tokens is accepted, and `why` says that it cannot be.
+    pub(super) fn accepts_sessions_only(&self, why: &str) -> anyhow::Result<()> {
+        if self.accepted().has_machines() {
+            bail!("--accept {}: {why}", self.accepted());
+        }
+        Ok(())
     }
 
     fn settings(&self) -> anyhow::Result<(Settings, Option<Arc<dyn JwksSource>>)> {

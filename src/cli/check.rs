@@ -82,6 +82,8 @@ fn organization(text: &str) -> Result<OrganizationRef, String> {
 
 impl Check {
     pub(super) async fn run(self) -> anyhow::Result<u8> {
+        self.args
+            .accepts_sessions_only("only somebody who is signed in is a member")?;
         let token = self.token.as_deref().map(token).transpose()?;
         let (asker, clock) = self.args.asker().await?;
         let question = OrgQuestion {

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     authz::{Question, Verdict},
     decision::Reverification,
-    door::grpc::session_json,
+    door::grpc::{machine_json, session_json},
     explain::{Rule, Steps},
     reason::Reason,
 };
@@ -34,6 +34,14 @@ pub(super) struct Verify {
     /// LEVEL:MINUTES
     #[arg(long, value_name = "PRESET|LEVEL:MINUTES")]
     reverification: Option<Reverification>,
+    /// The instance that the token must be of; needed for an opaque token where there are several
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    instance: String,
     #[command(flatten)]
     args: TokenArgs,
 }
@@ -43,6 +51,8 @@ impl Verify {
         let (asker, clock) = self.args.asker().await?;
         let token = token(&self.token)?;
         let question = Question {
+            accepted: self.args.accepted(),
+            instance: &self.instance,
             reverification: self.reverification,
             ..Question::about(&token)
         };
@@ -54,26 +64,30 @@ impl Verify {
             .await;
         let steps = steps.finish();
         asker.stop().await;
-        let (code, reason, session) = match &answer {
+        let (code, reason, session, machine) = match &answer {
             Ok(Verdict::Accepted(verified)) => {
-                (SUCCESS, None, Some(session_json(&verified.session)))
+                (SUCCESS, None, Some(session_json(&verified.session)), None)
             }
-            Ok(Verdict::Denied(reason)) => (DENIED, Some(*reason), None),
-            Err(cannot_tell) => (FAILED, Some(cannot_tell.reason()), None),
+            Ok(Verdict::Machine(verified)) => {
+                (SUCCESS, None, None, Some(machine_json(&verified.machine)))
+            }
+            Ok(Verdict::Denied(reason)) => (DENIED, Some(*reason), None, None),
+            Err(cannot_tell) => (FAILED, Some(cannot_tell.reason()), None, None),
         };
         if self.args.json {
             let answer = json!({
                 "accepted": code == SUCCESS,
                 "reason": reason.map(Reason::name),
                 "session": session,
+                "machine": machine,
                 "steps": report::steps_json(&steps),
             });
             anstream::println!("{answer}");
             return Ok(code);
         }
         report::print(code, "accepted", reason, &steps);
-        if let Some(session) = session {
-            anstream::println!("{}", serde_json::to_string_pretty(&session)?);
+        if let Some(verified) = session.or(machine) {
+            anstream::println!("{}", serde_json::to_string_pretty(&verified)?);
         }
         Ok(code)
     }

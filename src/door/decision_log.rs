@@ -13,7 +13,7 @@ use self::record::Made;
 pub(super) use self::record::{Record, Ruling};
 use super::grpc::{Rpc, new_decision_id};
 use crate::{
-    authz::{Authorization, Identity, Outcome, Verified},
+    authz::{Authorization, Bearer, Identity, Outcome, Person},
     keys::Clock,
 };
 
@@ -130,22 +130,28 @@ pub(super) fn log(
             (Ruling::CannotTell, None)
         }
     };
-    let verified = identity.map(|identity| &identity.verified);
-    let verified = verified.or_else(|| Some(&refused.as_ref()?.verified));
+    let bearer = identity.map(Identity::bearer);
+    let bearer = bearer.or_else(|| Some(refused.as_ref()?.bearer.clone()));
+    let person = identity.and_then(Identity::person);
     let bound = refused.as_ref().and_then(|it| it.organization.as_ref());
-    let decision = identity.and_then(|identity| identity.decision.as_ref());
+    let decision = person.and_then(|person| person.decision.as_ref());
     let record = Record {
         request_id: request_id.1,
         caller,
         decision_id: Some(decision_id),
         route,
         policy_version: Some(policy_version),
-        organization: identity
-            .and_then(Identity::organization_id)
+        organization: person
+            .and_then(Person::organization_id)
             .map(|id| id.as_str())
             .or(bound.map(|bound| bound.as_str())),
         source: decision.and_then(|decision| decision.source),
-        ..Record::new(rpc, ruling, *reason).of(verified.map(|verified: &Arc<Verified>| &**verified))
+        ..Record::new(rpc, ruling, *reason)
+    };
+    let record = match &bearer {
+        None => record,
+        Some(Bearer::Session(verified)) => record.of(Some(verified)),
+        Some(Bearer::Machine(verified)) => record.of_machine(Some(verified)),
     };
     decisions.record(began, &record);
 }

@@ -20,7 +20,7 @@ use tonic::{service::Routes, transport::Server};
 
 pub use self::ext_authz::ExtAuthzDoor;
 pub use self::health::{BACKEND_API_NAME, HealthReport, LIVENESS_NAME, SERVICE_NAME};
-pub use self::json::session_json;
+pub use self::json::{machine_json, session_json};
 pub use self::lanes::ConnectionAge;
 pub(in crate::door) use self::request_id::is_good as is_good_request_id;
 pub use self::request_id::new_decision_id;

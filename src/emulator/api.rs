@@ -4,6 +4,7 @@
 mod faulty;
 mod form;
 mod lists;
+mod machine_tokens;
 mod memberships;
 mod organizations;
 mod people;
@@ -110,6 +111,7 @@ pub fn operations() -> Vec<Operation> {
         roles::operations(),
         permissions::operations(),
         sessions::operations(),
+        machine_tokens::operations(),
     ]
     .concat()
 }
@@ -139,7 +141,7 @@ where
         let Ok(method) = MethodFilter::try_from(operation.method.clone()) else {
             continue;
         };
-        let path = operation.path;
+        let (path, operation_endpoint) = (operation.path, operation.endpoint);
         let handler = async move |State(instance): State<Arc<Instance>>,
                                   path: RawPathParams,
                                   uri: Uri,
@@ -151,7 +153,13 @@ where
                 .collect();
             serve(&operation, &instance, path, &uri, &headers, &body).await
         };
-        router = router.route(path, on(method, handler));
+        router = router.route(path, on(method, handler.clone()));
+        if operation_endpoint == Endpoint::MachineTokens
+            && let Some(path) = path.strip_prefix("/v1")
+        {
+            // Clerk's SDK and guide leave the version out here; its OpenAPI file does not.
+            router = router.route(path, on(method, handler));
+        }
     }
     router
         .method_not_allowed_fallback(problem::method_not_allowed)

@@ -22,11 +22,13 @@ pub enum Endpoint {
     Permissions,
     /// `/v1/sessions`.
     Sessions,
+    /// Where machine tokens are verified.
+    MachineTokens,
 }
 
 impl Endpoint {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Jwks,
         Self::Users,
         Self::Organizations,
@@ -34,6 +36,7 @@ impl Endpoint {
         Self::Roles,
         Self::Permissions,
         Self::Sessions,
+        Self::MachineTokens,
     ];
 }
 

@@ -24,7 +24,8 @@ use super::{
 };
 
 /// What the Backend API here is about.
-const TOPICS: &str = "jwks, users, organizations, memberships, roles, permissions, sessions";
+const TOPICS: &str =
+    "jwks, users, organizations, memberships, roles, permissions, sessions, machine tokens";
 
 #[derive(Clone)]
 struct Here {
@@ -41,6 +42,7 @@ pub(super) fn router(instance: Arc<Instance>, all: Vec<Arc<Instance>>) -> Router
         .route("/_emulator/world", get(world))
         .route("/_emulator/token", get(token))
         .route("/_emulator/tokens", post(tokens))
+        .route("/_emulator/tokens/{id}", delete(revoke_token))
         .route("/_emulator/keys/rotate", post(rotate))
         .route("/_emulator/keys/{key_id}", delete(remove_key))
         .route(
@@ -97,6 +99,7 @@ async fn guide(State(here): State<Here>) -> String {
          {:38} {TOPICS}\n\
          GET    /_emulator/token?user=…        a token as text\n\
          POST   /_emulator/tokens              a token from a description, as JSON\n\
+         DELETE /_emulator/tokens/{{id}}       revokes an opaque token\n\
          GET    /_emulator/world               who lives here\n\
          POST   /_emulator/keys/rotate         a new key; ?remove_old=true&same_key_id=true\n\
          DELETE /_emulator/keys/{{kid}}          takes a key out of the set\n\
@@ -176,6 +179,10 @@ struct TokenQuery {
     not_yet_valid: bool,
     pending: bool,
     forged: bool,
+    opaque: bool,
+    subject: Option<String>,
+    /// With spaces between.
+    scopes: Option<String>,
 }
 
 async fn token(
@@ -197,6 +204,11 @@ async fn token(
         not_yet_valid: query.not_yet_valid,
         pending: query.pending,
         forged: query.forged,
+        opaque: query.opaque,
+        subject: query.subject,
+        scopes: query
+            .scopes
+            .map(|scopes| scopes.split_whitespace().map(str::to_owned).collect()),
         ..TokenSpec::default()
     };
     match here.instance.mint(&spec) {
@@ -214,11 +226,27 @@ async fn tokens(
         Err(rejection) => return bad_request(&rejection.body_text()),
     };
     match here.instance.mint(&spec) {
+        Ok(token) if spec.opaque_kind().is_some() => {
+            Json(json!({ "token": token, "id": here.instance.machine_token_id(&token) }))
+                .into_response()
+        }
         Ok(token) => {
             let cookie = here.instance.cookie(&token);
             Json(json!({ "jwt": token, "cookie": cookie })).into_response()
         }
         Err(error) => mint_error(&error),
+    }
+}
+
+async fn revoke_token(State(here): State<Here>, Path(id): Path<String>) -> Response {
+    if here.instance.revoke_machine_token(&id) {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        error(
+            StatusCode::NOT_FOUND,
+            "resource_not_found",
+            "no opaque token with this id",
+        )
     }
 }
 

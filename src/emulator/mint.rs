@@ -7,6 +7,7 @@ use thiserror::Error;
 use super::{
     directory::{ActiveOrganization, Directory},
     ids::random_id,
+    machine_tokens::{MachineToken, OpaqueKind},
     signing_key::SigningKey,
 };
 use crate::identity::Timestamp;
@@ -26,6 +27,8 @@ pub enum Kind {
     M2m,
     /// An OAuth access token.
     Oauth,
+    /// An API key, which is always opaque.
+    ApiKey,
     /// The payload of a handshake.
     Handshake,
 }
@@ -35,7 +38,7 @@ impl Kind {
     pub(super) const fn is_of_a_session(self) -> bool {
         match self {
             Self::Session | Self::SessionV1 => true,
-            Self::Template | Self::M2m | Self::Oauth | Self::Handshake => false,
+            Self::Template | Self::M2m | Self::Oauth | Self::ApiKey | Self::Handshake => false,
         }
     }
 }
@@ -79,6 +82,12 @@ pub struct TokenSpec {
     pub header: Map<String, Value>,
     /// Signed with a stranger's key under the right `kid`.
     pub forged: bool,
+    /// Of a machine's token: not a JWT, but one that only the Backend API knows.
+    pub opaque: bool,
+    /// Of a machine's token or an API key: for whom it stands; made up, or the user, where absent.
+    pub subject: Option<String>,
+    /// Of a machine's token, an OAuth access token or an API key: what it is for.
+    pub scopes: Option<Vec<String>>,
 }
 
 /// A token that cannot be made.
@@ -108,6 +117,11 @@ pub enum MintError {
         /// Of which.
         organization: String,
     },
+    /// Tokens of sessions are always JWTs.
+    #[error(
+        "opaque: kind is neither m2m nor oauth; only these are JWTs or opaque, and api_key is always opaque"
+    )]
+    NeverOpaque,
     /// Every key was removed, or none can be made.
     #[error("there is no key to sign with; rotate to make one")]
     NoKey,
@@ -120,6 +134,48 @@ impl TokenSpec {
             user: Some(user.to_owned()),
             ..Self::default()
         }
+    }
+
+    /// A good token of this kind.
+    pub fn of(kind: Kind) -> Self {
+        Self {
+            kind,
+            ..Self::default()
+        }
+    }
+
+    /// The same as an opaque token.
+    pub fn as_opaque(mut self) -> Self {
+        self.opaque = true;
+        self
+    }
+
+    /// With these scopes.
+    pub fn with_scopes(mut self, scopes: &[&str]) -> Self {
+        self.scopes = Some(scopes.iter().map(|&scope| scope.to_owned()).collect());
+        self
+    }
+
+    /// As what it is opaque; `None` for a JWT.
+    pub(super) const fn opaque_kind(&self) -> Option<OpaqueKind> {
+        match (self.kind, self.opaque) {
+            (Kind::ApiKey, _) => Some(OpaqueKind::ApiKey),
+            (Kind::M2m, true) => Some(OpaqueKind::M2m),
+            (Kind::Oauth, true) => Some(OpaqueKind::Oauth),
+            (Kind::M2m | Kind::Oauth, false)
+            | (Kind::Session | Kind::SessionV1 | Kind::Template | Kind::Handshake, _) => None,
+        }
+    }
+
+    /// `iat` and `exp`.
+    const fn times(&self, now: i64) -> (i64, i64) {
+        let lifetime = match self.lifetime_seconds {
+            Some(seconds) => seconds,
+            None => 60,
+        };
+        let late = if self.expired { lifetime + 60 } else { 0 };
+        let issued_at = now + self.issued_in_seconds - late;
+        (issued_at, issued_at + lifetime)
     }
 
     /// In this organization.
@@ -147,7 +203,55 @@ const fn category(kind: Kind) -> Option<&'static str> {
         Kind::Session | Kind::SessionV1 | Kind::Handshake => Some("cl_B7d4PD111AAA"),
         Kind::Template => Some("cl_B7d4PD222AAA"),
         Kind::M2m => Some("cl_B7d4PD333AAA"),
-        Kind::Oauth => None,
+        Kind::Oauth | Kind::ApiKey => None,
+    }
+}
+
+/// A machine of which nothing else is known.
+const MACHINE: &str = "mch_2EmulatorMachine00000000000";
+/// To which its tokens may be shown.
+const OTHER_MACHINE: &str = "mch_2EmulatorOther0000000000000";
+/// An OAuth client, likewise.
+const CLIENT: &str = "client_2EmulatorClient000000000000";
+
+/// What an opaque token is to stand for.
+pub(super) fn opaque(
+    kind: OpaqueKind,
+    spec: &TokenSpec,
+    directory: &Directory,
+    now: Timestamp,
+) -> Result<MachineToken, MintError> {
+    let (created_at, expires_at) = spec.times(now.unix_seconds());
+    let never_expires =
+        kind == OpaqueKind::ApiKey && spec.lifetime_seconds.is_none() && !spec.expired;
+    Ok(MachineToken {
+        kind,
+        subject: subject(spec, directory)?,
+        client_id: CLIENT.to_owned(),
+        scopes: scopes(spec),
+        claims: spec.claims.clone(),
+        created_at,
+        expires_at: (!never_expires).then_some(expires_at),
+        revoked: false,
+    })
+}
+
+/// For whom a token of a machine stands.
+fn subject(spec: &TokenSpec, directory: &Directory) -> Result<String, MintError> {
+    Ok(match (&spec.subject, spec.kind) {
+        (Some(subject), _) => subject.clone(),
+        (None, Kind::M2m) => MACHINE.to_owned(),
+        (None, _) => directory.subject(spec)?.user.id,
+    })
+}
+
+fn scopes(spec: &TokenSpec) -> Vec<String> {
+    let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+    match (&spec.scopes, spec.kind) {
+        (Some(scopes), _) => scopes.clone(),
+        (None, Kind::M2m) => texts(&[OTHER_MACHINE]),
+        (None, Kind::Oauth) => texts(&["profile", "email"]),
+        (None, _) => Vec::new(),
     }
 }
 
@@ -187,8 +291,7 @@ impl Mint<'_> {
 
     fn payload(&self, spec: &TokenSpec) -> Result<Map<String, Value>, MintError> {
         let now = self.now.unix_seconds();
-        let lifetime = spec.lifetime_seconds.unwrap_or(60);
-        let issued_at = now + spec.issued_in_seconds - if spec.expired { lifetime + 60 } else { 0 };
+        let (issued_at, expires_at) = spec.times(now);
         let not_before = if spec.not_yet_valid {
             now + 3_600
         } else {
@@ -205,22 +308,22 @@ impl Mint<'_> {
         set("iss", json!(self.issuer));
         set("iat", json!(issued_at));
         set("nbf", json!(not_before));
-        set("exp", json!(issued_at + lifetime));
+        set("exp", json!(expires_at));
         if let Some(audience) = &spec.audience {
             set("aud", audience.clone());
         }
         match spec.kind {
             Kind::M2m => {
-                set("sub", json!("mch_emulator"));
+                set("sub", json!(subject(spec, self.directory)?));
                 set("jti", json!(format!("mt_{}", random_id())));
-                set("scopes", json!("mch_other"));
+                set("scopes", json!(scopes(spec).join(" ")));
                 return Ok(claims);
             }
             Kind::Oauth => {
-                set("sub", json!(self.directory.subject(spec)?.user.id));
+                set("sub", json!(subject(spec, self.directory)?));
                 set("jti", json!(format!("oat_{}", random_id())));
-                set("client_id", json!("client_emulator"));
-                set("scp", json!(["profile", "email"]));
+                set("client_id", json!(CLIENT));
+                set("scp", json!(scopes(spec)));
                 return Ok(claims);
             }
             Kind::Template => {
@@ -228,7 +331,7 @@ impl Mint<'_> {
                 set("jti", json!(random_id()));
                 return Ok(claims);
             }
-            Kind::Session | Kind::SessionV1 | Kind::Handshake => {}
+            Kind::Session | Kind::SessionV1 | Kind::ApiKey | Kind::Handshake => {}
         }
         let subject = self.directory.subject(spec)?;
         let user = &subject.user;
@@ -353,6 +456,18 @@ mod tests {
     use num_bigint::BigUint;
 
     use super::*;
+
+    #[test]
+    fn ids_that_are_made_up_have_the_form_of_clerks() {
+        for (id, prefix) in [
+            (MACHINE, "mch_"),
+            (OTHER_MACHINE, "mch_"),
+            (CLIENT, "client_"),
+        ] {
+            let rest = id.strip_prefix(prefix).expect("its prefix");
+            assert_eq!(rest.len(), 27, "{id}");
+        }
+    }
 
     #[test]
     fn masks_are_exact_at_any_length() {

@@ -189,13 +189,6 @@ pub enum SessionStatus {
     Pending,
 }
 
-/// The types of token that can be verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenType {
-    /// A Clerk session token.
-    SessionToken,
-}
-
 /// A JSON object as text: claims that Clerk does not define. Never printed by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CustomClaims(Box<str>);

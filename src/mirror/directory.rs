@@ -5,7 +5,10 @@ use thiserror::Error;
 use super::{Membership, MirroredMembership, MirroredOrganization, OrganizationRecord, User};
 use crate::{
     histogram::Recorded,
-    identity::{OrganizationId, OrganizationSlug, SessionId, Texts, Timestamp, UserId},
+    identity::{
+        CustomClaims, MachineSubject, OpaqueToken, OrganizationId, OrganizationSlug, SessionId,
+        Texts, Timestamp, UserId,
+    },
 };
 
 /// An answer on its way. May be dropped at any time: a question that nobody waits for any more is
@@ -46,6 +49,10 @@ pub trait Directory: fmt::Debug + Send + Sync + 'static {
 
     /// Whether a session is live.
     fn session<'a>(&'a self, session: &'a SessionId, ask: Ask) -> Asking<'a, SessionAnswer>;
+
+    /// What an opaque token is. Whoever sends a request chooses the token, so that such questions take
+    /// less of what may be asked than others.
+    fn machine_token<'a>(&'a self, token: &'a OpaqueToken, ask: Ask) -> Asking<'a, MachineAnswer>;
 
     /// Whether Clerk accepts our credentials, as far as is known.
     fn credentials(&self) -> Credentials;
@@ -115,6 +122,38 @@ pub enum SessionAnswer {
     },
     /// It ended, expired or was given up, or there is no such session: Clerk removes old ones.
     Over,
+}
+
+/// What Clerk says of an opaque token.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MachineAnswer {
+    /// It is good.
+    Good(Box<MachineRecord>),
+    /// It was revoked.
+    Revoked,
+    /// It has expired, or is not active.
+    Expired,
+    /// There is no such token.
+    Unknown,
+}
+
+/// An opaque token as Clerk knows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MachineRecord {
+    /// Its id; no secret.
+    pub id: Box<str>,
+    /// For whom it stands.
+    pub subject: MachineSubject,
+    /// The OAuth client that holds it.
+    pub client_id: Option<Box<str>>,
+    /// What it is for.
+    pub scopes: Texts,
+    /// What the application added to it.
+    pub claims: Option<CustomClaims>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it expires; `None` is never.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// No answer; never to be taken for "no".

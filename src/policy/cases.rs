@@ -15,8 +15,8 @@ use super::{
 use crate::{
     decision::{Permission, Role},
     identity::{
-        Actor, FactorAge, FactorAges, Organization, OrganizationId, OrganizationSlug, Scope,
-        ScopedSlug, ScopedSlugs, Texts, UserId,
+        Actor, FactorAge, FactorAges, MachineSubject, MachineType, Organization, OrganizationId,
+        OrganizationSlug, Scope, ScopedSlug, ScopedSlugs, Texts, TokenType, UserId,
     },
     mirror::OrganizationRecord,
     reason::Reason,
@@ -61,6 +61,21 @@ pub enum Sender {
     Denied(Reason),
     /// Somebody is signed in.
     SignedIn(Box<CaseSession>),
+    /// A machine, an OAuth client or an API key.
+    Machine(Box<CaseMachine>),
+}
+
+/// What a token is supposed to say that is of no session.
+#[derive(Clone, Debug)]
+pub struct CaseMachine {
+    /// Which type.
+    pub machine_type: MachineType,
+    /// For whom it stands.
+    pub subject: MachineSubject,
+    /// The OAuth client that holds it.
+    pub client_id: Option<Box<str>>,
+    /// What it is for.
+    pub scopes: Texts,
 }
 
 /// What a token is supposed to say.
@@ -149,6 +164,8 @@ const METHOD: &str = "GET";
 pub const UNNAMED_HOST: &str = "host.invalid";
 /// Of a token that does not say whose it is.
 const USER: &str = "user_test";
+/// The same of a machine.
+const MACHINE: &str = "mch_test";
 
 /// The cases as they are meant; what is wrong with them is said by `compiler`.
 pub(super) fn compile(
@@ -261,6 +278,21 @@ fn sender(compiler: &mut Compiler, text: Spanned<TokenText>) -> Option<Sender> {
             return found.map(Sender::Denied);
         }
     };
+    let types = TokenType::ALL.map(|each| (each.name(), each));
+    let token_type = match &says.r#type {
+        Some(text) => compiler.word("type", Some(text), &types)?,
+        None => TokenType::Session,
+    };
+    if let TokenType::Machine(machine_type) = token_type {
+        return machine(compiler, says, machine_type).map(|says| Sender::Machine(Box::new(says)));
+    }
+    let of_machines = [&says.subject, &says.client_id];
+    for text in of_machines.into_iter().flatten().chain(&says.scopes) {
+        compiler.refuse(
+            text,
+            "says something of a machine; set type to m2m_token, oauth_token or api_key",
+        );
+    }
     let before = compiler.problems.len();
     let user_id = match says.user.clone() {
         Some(user) => compiler.parsed("user", Some(user)),
@@ -295,6 +327,67 @@ fn sender(compiler: &mut Compiler, text: Spanned<TokenText>) -> Option<Sender> {
         factor_ages,
         actor,
     })))
+}
+
+fn machine(
+    compiler: &mut Compiler,
+    says: &SessionText,
+    machine_type: MachineType,
+) -> Option<CaseMachine> {
+    let before = compiler.problems.len();
+    let of_sessions = [
+        &says.user,
+        &says.organization,
+        &says.organization_slug,
+        &says.role,
+        &says.impersonated_by,
+    ];
+    let lists = [&says.permissions, &says.features, &says.plans];
+    let lists = lists.into_iter().flatten();
+    for text in of_sessions.into_iter().flatten().chain(lists) {
+        compiler.refuse(
+            text,
+            "says something of a session, beside the type of a machine's token",
+        );
+    }
+    let ages = says.factor_ages.as_ref();
+    for age in ages
+        .into_iter()
+        .flat_map(|ages| [&ages.first, &ages.second])
+        .flatten()
+    {
+        compiler.refuse(
+            age,
+            "says something of a session, beside the type of a machine's token",
+        );
+    }
+    let subject = match &says.subject {
+        Some(text) => {
+            let subject = MachineSubject::of(machine_type, &text.value);
+            if subject.is_none() {
+                let (name, value) = (machine_type.name(), &text.value);
+                let message = format!("subject: \"{value}\" is none that {name} may have");
+                compiler.refuse(text, message);
+            }
+            subject
+        }
+        None => {
+            let subject = match machine_type {
+                MachineType::M2m => MACHINE,
+                MachineType::Oauth | MachineType::ApiKey => USER,
+            };
+            MachineSubject::of(machine_type, subject)
+        }
+    };
+    (compiler.problems.len() == before).then_some(CaseMachine {
+        machine_type,
+        subject: subject?,
+        client_id: says
+            .client_id
+            .as_ref()
+            .map(|text| text.value.clone().into()),
+        scopes: says.scopes.iter().map(|text| &*text.value).collect(),
+    })
 }
 
 fn organization(compiler: &mut Compiler, says: &SessionText) -> Option<Organization> {

@@ -13,7 +13,10 @@ use super::{
         suggestion,
     },
 };
-use crate::decision::{Impersonation, Requirement};
+use crate::{
+    decision::{Impersonation, Requirement},
+    identity::{TokenType, TokenTypes},
+};
 
 /// The version of the form of the file.
 const VERSION: u32 = 1;
@@ -181,6 +184,7 @@ impl Compiler {
             access,
             organization,
             accept,
+            scopes,
             consistency,
             credentials,
             on_cannot_tell,
@@ -200,9 +204,7 @@ impl Compiler {
                 None
             }
         };
-        for kind in accept.iter().flatten() {
-            self.word("accept", Some(kind), &[("session_token", ())]);
-        }
+        let accepts = self.accepts(accept.as_ref());
         let ignores = self.word(
             "credentials",
             credentials.as_ref(),
@@ -213,6 +215,16 @@ impl Compiler {
             self.refuse(text, "credentials can be ignored on public routes only");
         }
         let access = self.access(&at, ignores == Some(true));
+        let scopes = self.scopes(&scopes, accepts, access.as_ref());
+        if let (Some(accept), true, Some(Access::Required(_))) =
+            (&accept, accepts.has_machines(), &access)
+        {
+            self.refuse(
+                accept,
+                "accept: a machine has no permission, role, feature, plan or factor; write access: \
+                 signed_in, and what its token must have as scopes",
+            );
+        }
         let freshness = self.freshness(consistency);
         let on_cannot_tell_at = on_cannot_tell.as_ref();
         let on_cannot_tell = self
@@ -274,11 +286,56 @@ impl Compiler {
             methods,
             path: pattern?,
             access: access?,
+            accepts,
+            scopes,
             organization,
             freshness,
             on_cannot_tell,
             browser,
             permits,
+        })
+    }
+
+    fn accepts(&mut self, text: Option<&Spanned<Vec<Spanned<String>>>>) -> TokenTypes {
+        let Some(text) = text else {
+            return TokenTypes::default();
+        };
+        if text.value.is_empty() {
+            self.refuse(
+                text,
+                "accept is empty; list the types of token, or leave it out",
+            );
+        }
+        let words = TokenType::ALL.map(|each| (each.name(), each));
+        let each = text.value.iter();
+        each.filter_map(|kind| self.word("accept", Some(kind), &words))
+            .collect()
+    }
+
+    /// Sessions have none: where they are accepted too, it would not be said what is asked of them.
+    fn scopes(
+        &mut self,
+        texts: &[Spanned<String>],
+        accepts: TokenTypes,
+        access: Option<&Access>,
+    ) -> Vec<Box<str>> {
+        if let Some(first) = texts.first() {
+            if !accepts.has_machines() || accepts.has(TokenType::Session) {
+                self.refuse(
+                    first,
+                    "scopes are for routes that accept tokens of machines only; set accept to some \
+                     of m2m_token, oauth_token and api_key",
+                );
+            } else if !matches!(access, Some(Access::SignedIn { .. }) | None) {
+                self.refuse(first, "scopes are for routes with access: signed_in");
+            }
+        }
+        self.each("scopes", texts, |scope| {
+            let is_scope = !scope.is_empty() && scope.bytes().all(|byte| byte.is_ascii_graphic());
+            match is_scope {
+                true => Ok(scope.into()),
+                false => Err("is no scope; expected visible ASCII characters".to_owned()),
+            }
         })
     }
 

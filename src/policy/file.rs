@@ -39,7 +39,9 @@ pub(super) struct RouteText {
     pub path: Spanned<String>,
     pub access: Spanned<AccessText>,
     pub organization: Option<Spanned<String>>,
-    pub accept: Option<Vec<Spanned<String>>>,
+    pub accept: Option<Spanned<Vec<Spanned<String>>>>,
+    #[serde(default)]
+    pub scopes: Vec<Spanned<String>>,
     pub consistency: Option<Spanned<ConsistencyText>>,
     pub credentials: Option<Spanned<String>>,
     pub on_cannot_tell: Option<Spanned<String>>,

@@ -1,7 +1,7 @@
 use std::{fmt, time::Duration};
 
 use super::{Ambiguities, HostPattern, PathPattern};
-use crate::decision::Requirement;
+use crate::{decision::Requirement, identity::TokenTypes};
 
 /// A route: which requests it is about, and what it asks of them.
 #[derive(Clone, Debug)]
@@ -18,6 +18,10 @@ pub struct Route {
     pub path: PathPattern,
     /// Who gets through.
     pub access: Access,
+    /// The types of token that are accepted.
+    pub accepts: TokenTypes,
+    /// What a machine's token must have, each of them.
+    pub scopes: Vec<Box<str>>,
     /// In which organization what is required must hold; `None` is the session's active one.
     pub organization: Option<OrganizationFrom>,
     /// How old facts about the membership may be.

@@ -116,8 +116,44 @@ fn what_is_wrong_is_said_with_its_place_and_the_nearest_word() {
             "line 4, column 15: methods: \"get\" is no method",
         ),
         (
-            "version: 1\nroutes:\n  - path: /a\n    accept: [m2m_token]\n    access: signed_in\n",
-            "line 4, column 14: accept is \"m2m_token\"; expected one of session_token",
+            "version: 1\nroutes:\n  - path: /a\n    accept: [m2m_tokn]\n    access: signed_in\n",
+            "line 4, column 14: accept is \"m2m_tokn\"; did you mean \"m2m_token\"?",
+        ),
+        (
+            "version: 1\nroutes:\n  - path: /a\n    accept: []\n    access: signed_in\n",
+            "line 4, column 13: accept is empty",
+        ),
+        (
+            "version: 1\nroutes:\n  - path: /a\n    accept: [m2m_token]\n    access: {role: admin}\n",
+            "line 4, column 13: accept: a machine has no permission",
+        ),
+        (
+            "version: 1\nroutes:\n  - path: /a\n    access: signed_in\n    scopes: [a]\n",
+            "line 5, column 14: scopes are for routes that accept tokens of machines only",
+        ),
+        (
+            "version: 1\nroutes:\n  - path: /a\n    access: signed_in\n    accept: [session_token, api_key]\n    scopes: [a]\n",
+            "line 6, column 14: scopes are for routes that accept tokens of machines only",
+        ),
+        (
+            "version: 1\nroutes:\n  - path: /a\n    access: public\n    accept: [api_key]\n    scopes: [a]\n",
+            "line 6, column 14: scopes are for routes with access: signed_in",
+        ),
+        (
+            "version: 1\nroutes:\n  - path: /a\n    access: signed_in\n    accept: [api_key]\n    scopes: ['a b']\n",
+            "line 6, column 14: scopes: \"a b\" is no scope",
+        ),
+        (
+            "version: 1\nroutes: []\ntests:\n  - request: {path: /a}\n    token: {type: m2m_token, user: user_1}\n    expect: {decision: allowed}\n",
+            "says something of a session, beside the type of a machine's token",
+        ),
+        (
+            "version: 1\nroutes: []\ntests:\n  - request: {path: /a}\n    token: {scopes: [a]}\n    expect: {decision: allowed}\n",
+            "says something of a machine; set type",
+        ),
+        (
+            "version: 1\nroutes: []\ntests:\n  - request: {path: /a}\n    token: {type: m2m_token, subject: user_1}\n    expect: {decision: allowed}\n",
+            "subject: \"user_1\" is none that m2m_token may have",
         ),
         (
             "version: 1\nroutes:\n  - {name: a, path: /a, access: public}\n  - {name: a, path: /b, access: public}\n",

@@ -90,6 +90,7 @@ const fn number(count: u64) -> f64 {
 
 fn write_verifier(writer: &mut Writer<'_>, verifier: &Verifier) -> fmt::Result {
     let stats = verifier.stats();
+    write_opaque_tokens(writer, stats.opaque)?;
     writer.write_one(catalogue::SIGNATURES, number(stats.signatures))?;
     writer.write_one(
         catalogue::FEATURES_OUT_OF_ORDER,
@@ -103,6 +104,17 @@ fn write_verifier(writer: &mut Writer<'_>, verifier: &Verifier) -> fmt::Result {
     )?;
     writer.write_one(catalogue::TOKEN_CACHE_ENTRIES, number(stats.cache.entries))?;
     writer.write_one(catalogue::TOKEN_CACHE_BYTES, number(stats.cache.bytes))
+}
+
+fn write_opaque_tokens(writer: &mut Writer<'_>, stats: FactCacheStats) -> fmt::Result {
+    writer.write_one(catalogue::OPAQUE_TOKEN_CACHE_HITS, number(stats.hits))?;
+    writer.write_one(catalogue::OPAQUE_TOKEN_CACHE_MISSES, number(stats.misses))?;
+    writer.write_one(
+        catalogue::OPAQUE_TOKEN_CACHE_EVICTIONS,
+        number(stats.evictions),
+    )?;
+    writer.write_one(catalogue::OPAQUE_TOKEN_CACHE_ENTRIES, number(stats.entries))?;
+    writer.write_one(catalogue::OPAQUE_TOKEN_CACHE_BYTES, number(stats.bytes))
 }
 
 fn write_memberships(writer: &mut Writer<'_>, stats: FactCacheStats) -> fmt::Result {

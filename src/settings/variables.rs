@@ -213,6 +213,12 @@ pub const VARIABLES: &[Variable] = &[
         "How long a membership that Clerk was asked for is remembered; a change shows within this",
     ),
     variable(
+        "CLERK_AUTHZ_MACHINE_TOKEN_MAX_AGE",
+        "machine-token-max-age",
+        Some("60s"),
+        "How long it is remembered that Clerk calls an opaque machine token good; a revocation shows within this. That it is not good, for 10 seconds at most",
+    ),
+    variable(
         "CLERK_AUTHZ_MIRROR_MAX_AGE",
         "mirror-max-age",
         Some("60s"),

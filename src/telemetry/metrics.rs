@@ -72,6 +72,11 @@ catalogue! {
     TOKEN_CACHE_EVICTIONS = Counter "clerk_authz_token_cache_evictions" [], "Entries removed from the token cache to make room";
     TOKEN_CACHE_ENTRIES = Gauge "clerk_authz_token_cache_entries" [], "Entries in the token cache";
     TOKEN_CACHE_BYTES = Gauge "clerk_authz_token_cache_bytes" [], "Size of the token cache in bytes";
+    OPAQUE_TOKEN_CACHE_HITS = Counter "clerk_authz_opaque_token_cache_hits" [], "Look-ups of an opaque machine token that what is remembered answered";
+    OPAQUE_TOKEN_CACHE_MISSES = Counter "clerk_authz_opaque_token_cache_misses" [], "Look-ups of an opaque machine token about which Clerk had to be asked";
+    OPAQUE_TOKEN_CACHE_EVICTIONS = Counter "clerk_authz_opaque_token_cache_evictions" [], "Opaque machine tokens forgotten to make room";
+    OPAQUE_TOKEN_CACHE_ENTRIES = Gauge "clerk_authz_opaque_token_cache_entries" [], "Opaque machine tokens remembered, those that are not good included";
+    OPAQUE_TOKEN_CACHE_BYTES = Gauge "clerk_authz_opaque_token_cache_bytes" [], "Size of the memory of opaque machine tokens in bytes";
     MEMBERSHIP_CACHE_HITS = Counter "clerk_authz_membership_cache_hits" [], "Look-ups of a membership that what is remembered answered";
     MEMBERSHIP_CACHE_MISSES = Counter "clerk_authz_membership_cache_misses" [], "Look-ups of a membership for which nothing fresh enough was remembered";
     MEMBERSHIP_CACHE_EVICTIONS = Counter "clerk_authz_membership_cache_evictions" [], "Memberships forgotten to make room";

@@ -44,12 +44,16 @@ impl<T> Claim<T> {
         }
     }
 
-    fn required(self, name: &'static str, expected: &'static str) -> Result<T, InvalidClaim> {
+    pub(super) fn required(
+        self,
+        name: &'static str,
+        expected: &'static str,
+    ) -> Result<T, InvalidClaim> {
         self.optional(name, expected)?
             .ok_or(InvalidClaim::Absent { name })
     }
 
-    fn optional(
+    pub(super) fn optional(
         self,
         name: &'static str,
         expected: &'static str,
@@ -84,10 +88,10 @@ pub(super) struct Claims {
     pub(super) sid: Claim<Box<str>>,
     pub(super) iat: Claim<f64>,
     pub(super) exp: Claim<f64>,
-    nbf: Claim<f64>,
-    jti: Claim<Box<str>>,
+    pub(super) nbf: Claim<f64>,
+    pub(super) jti: Claim<Box<str>>,
     azp: Claim<Box<str>>,
-    aud: Claim<OneOrMany>,
+    pub(super) aud: Claim<OneOrMany>,
     v: Claim<f64>,
     sts: Claim<Box<str>>,
     fva: Claim<Pair>,
@@ -104,7 +108,7 @@ pub(super) struct Claims {
     /// The text of a JSON object of all other claims.
     custom: Option<String>,
     /// Whether a member stands twice, at any depth.
-    duplicate: bool,
+    pub(super) duplicate: bool,
 }
 
 impl Claims {
@@ -189,7 +193,7 @@ impl Claims {
     }
 }
 
-fn parsed<T: TryFrom<Box<str>>>(
+pub(super) fn parsed<T: TryFrom<Box<str>>>(
     text: Box<str>,
     name: &'static str,
     expected: &'static str,
@@ -197,12 +201,15 @@ fn parsed<T: TryFrom<Box<str>>>(
     T::try_from(text).map_err(|_| InvalidClaim::Value { name, expected })
 }
 
-fn not_empty(text: Option<Box<str>>) -> Option<Box<str>> {
+pub(super) fn not_empty(text: Option<Box<str>>) -> Option<Box<str>> {
     text.filter(|text| !text.is_empty())
 }
 
 /// Whole seconds from 1970 to 9999; `1.0` is whole.
-fn time(claim: Claim<f64>, name: &'static str) -> Result<Option<Timestamp>, InvalidClaim> {
+pub(super) fn time(
+    claim: Claim<f64>,
+    name: &'static str,
+) -> Result<Option<Timestamp>, InvalidClaim> {
     const EXPECTED: &str = "whole Unix seconds before the year 10000";
     let Some(seconds) = claim.optional(name, EXPECTED)? else {
         return Ok(None);
@@ -283,11 +290,11 @@ fn prefixed(role: &str) -> Box<str> {
 
 /// A string, or a list of strings.
 #[derive(Debug)]
-struct OneOrMany(Texts);
+pub(super) struct OneOrMany(pub(super) Texts);
 
 /// A list of strings.
 #[derive(Debug)]
-struct List(Texts);
+pub(super) struct List(pub(super) Texts);
 
 /// Two numbers.
 #[derive(Debug)]
@@ -421,7 +428,7 @@ impl<'de> Visitor<'de> for ClaimsVisitor {
 }
 
 /// Appends `"name":value`; says whether the value has a member that stands twice.
-fn add_custom(
+pub(super) fn add_custom(
     custom: &mut Option<String>,
     name: &str,
     raw: &RawValue,
@@ -502,7 +509,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
 }
 
 /// What a JSON type becomes; `None` where the type is wrong.
-trait FromJson: Sized {
+pub(super) trait FromJson: Sized {
     fn from_text(_: &str) -> Option<Self> {
         None
     }

@@ -23,6 +23,8 @@ use crate::{
 pub struct Unverified {
     pub(super) header: Header,
     pub(super) claims: Claims,
+    /// The payload's JSON.
+    pub(super) payload: Vec<u8>,
     signature: Vec<u8>,
     signing_input_bytes: usize,
 }
@@ -133,6 +135,7 @@ pub(super) fn decode(text: &str) -> Result<Unverified, Malformed> {
     Ok(Unverified {
         header,
         claims,
+        payload,
         signature,
         signing_input_bytes: signing_input.len(),
     })

@@ -7,6 +7,7 @@ use super::{
     claims::{Claim, Claims},
     jws::Header,
 };
+use crate::identity::{MachineType, TokenType};
 
 /// `cat` of session tokens, and of handshake tokens.
 const CATEGORY_SESSION: &str = "cl_B7d4PD111AAA";
@@ -30,8 +31,20 @@ pub enum Kind {
     OAuth,
     /// The payload of a browser handshake.
     Handshake,
-    /// None of these: no `sid` or no `sub`, or a category that we do not know.
+    /// None of these: no `sid` or no `sub`, a category that we do not know, or the marks of two.
     Other,
+}
+
+impl Kind {
+    /// As what it may be accepted; `None` for what never is.
+    pub const fn token_type(self) -> Option<TokenType> {
+        match self {
+            Self::Session => Some(TokenType::Session),
+            Self::M2m => Some(TokenType::Machine(MachineType::M2m)),
+            Self::OAuth => Some(TokenType::Machine(MachineType::Oauth)),
+            Self::Template | Self::Handshake | Self::Other => None,
+        }
+    }
 }
 
 impl fmt::Display for Kind {
@@ -42,37 +55,57 @@ impl fmt::Display for Kind {
             Self::M2m => "machine-to-machine token",
             Self::OAuth => "OAuth access token",
             Self::Handshake => "handshake token",
-            Self::Other => "token without a session (sid) or of an unknown category",
+            Self::Other => {
+                "token without a session (sid), of an unknown category, or of no one type"
+            }
         })
     }
+}
+
+/// The type of an opaque token, by its prefix; `None` for everything else. No JWT has one of these
+/// prefixes: none of them is the beginning of a JSON object in base64url.
+///
+/// Source: `@clerk/backend`, `tokens/machine.ts`; `m2m_` is of Clerk's Python SDK.
+pub fn opaque_type(text: &str) -> Option<MachineType> {
+    const PREFIXES: [(&str, MachineType); 4] = [
+        ("mt_", MachineType::M2m),
+        ("m2m_", MachineType::M2m),
+        ("oat_", MachineType::Oauth),
+        ("ak_", MachineType::ApiKey),
+    ];
+    let found = PREFIXES.iter().find(|(prefix, _)| text.starts_with(prefix));
+    found.map(|(_, machine_type)| *machine_type)
 }
 
 /// Source: `@clerk/backend`, `tokens/machine.ts` and `tokens/jwtCategories.ts`; that a session token
 /// must have a string `sid` is ours (docs/differences.md).
 pub(super) fn of(header: &Header, claims: &Claims) -> Kind {
-    if header
-        .typ
+    let is_machine = claims
+        .sub
         .as_present()
-        .is_some_and(|typ| typ.ends_with("at+jwt"))
-    {
-        return Kind::OAuth;
+        .is_some_and(|sub| sub.starts_with("mch_"));
+    let typ = header.typ.as_present().map(|typ| &**typ);
+    if matches!(typ, Some("at+jwt" | "application/at+jwt")) {
+        // With the marks of both the SDK takes it for a machine's, and refuses it for its `typ`.
+        return if is_machine { Kind::Other } else { Kind::OAuth };
+    }
+    if is_machine {
+        return match &header.cat {
+            Claim::Absent => Kind::M2m,
+            Claim::Present(cat) if **cat == *CATEGORY_M2M => Kind::M2m,
+            // The SDK refuses one that the instance has stamped, too.
+            Claim::Present(_) | Claim::Invalid => Kind::Other,
+        };
     }
     match &header.cat {
         Claim::Absent => {}
         Claim::Present(cat) => match &**cat {
             CATEGORY_SESSION | CATEGORY_INSTANCE => {}
             CATEGORY_TEMPLATE => return Kind::Template,
-            CATEGORY_M2M => return Kind::M2m,
+            // A machine's whose subject is no machine, too.
             _ => return Kind::Other,
         },
         Claim::Invalid => return Kind::Other,
-    }
-    if claims
-        .sub
-        .as_present()
-        .is_some_and(|sub| sub.starts_with("mch_"))
-    {
-        return Kind::M2m;
     }
     let has_session = matches!(claims.sid, Claim::Present(_));
     let has_subject = !matches!(claims.sub, Claim::Absent);

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::identity::{Scope, SessionStatus, Timestamp};
+use crate::identity::{MachineType, Scope, SessionStatus, Timestamp};
 
 const HEADER: &str = r#"{"alg":"RS256","kid":"ins_1","typ":"JWT","cat":"cl_B7d4PD111AAA"}"#;
 
@@ -305,6 +305,238 @@ fn tokens_of_other_types_are_not_session_tokens() {
         HEADER.replace(r#","cat":"cl_B7d4PD111AAA""#, ""),
     ] {
         assert_eq!(reason(&good, &payload(json!({}))), None, "{good}");
+    }
+}
+
+const M2M_HEADER: &str = r#"{"alg":"RS256","kid":"ins_1","typ":"JWT","cat":"cl_B7d4PD333AAA"}"#;
+const OAUTH_HEADER: &str = r#"{"alg":"RS256","kid":"ins_1","typ":"at+jwt"}"#;
+
+/// The claims of a good machine's token, with `changes` on top; `null` removes a claim.
+fn machine_payload(changes: Value) -> String {
+    let mut claims = json!({
+        "iss": "https://clerk.example.com", "sub": "mch_1", "jti": "mt_1", "scopes": "mch_2 mch_3",
+        "iat": 1_800_000_000, "nbf": 1_799_999_990, "exp": 1_800_000_060,
+    });
+    for (name, value) in changes.as_object().expect("an object") {
+        match value {
+            Value::Null => claims.as_object_mut().expect("an object").remove(name),
+            value => claims
+                .as_object_mut()
+                .expect("an object")
+                .insert(name.clone(), value.clone()),
+        };
+    }
+    claims.to_string()
+}
+
+fn said(header: &str, payload: &str, accepted: TokenTypes) -> Result<Said, Reason> {
+    parse(&text(header, payload), &mut Steps::off())?.into_said(accepted, &mut Steps::off())
+}
+
+fn all_types() -> TokenTypes {
+    TokenType::ALL.into_iter().collect()
+}
+
+fn machine(header: &str, payload: &str) -> Machine {
+    match said(header, payload, all_types()) {
+        Ok(Said::Machine(machine)) => machine,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The table of the types: each mark of a machine's token, alone and beside another's.
+#[test]
+fn a_machines_token_has_the_marks_of_one_type_and_of_no_other() {
+    let machines = [
+        TokenType::Machine(MachineType::M2m),
+        TokenType::Machine(MachineType::Oauth),
+    ];
+    let [m2m, oauth] = machines;
+    let user = || machine_payload(json!({"sub": "user_1"}));
+    let mch = || machine_payload(json!({}));
+    for (what, header, payload, is) in [
+        ("M2M", M2M_HEADER.into(), mch(), Some(m2m)),
+        (
+            "M2M without cat",
+            M2M_HEADER.replace(r#","cat":"cl_B7d4PD333AAA""#, ""),
+            mch(),
+            Some(m2m),
+        ),
+        (
+            "M2M without typ",
+            M2M_HEADER.replace(r#","typ":"JWT""#, ""),
+            mch(),
+            Some(m2m),
+        ),
+        (
+            "M2M of an instance",
+            M2M_HEADER.replace("B7d4PD333AAA", "I7d4PD111III"),
+            mch(),
+            None,
+        ),
+        (
+            "M2M of a session",
+            M2M_HEADER.replace("333", "111"),
+            mch(),
+            None,
+        ),
+        (
+            "M2M of a template",
+            M2M_HEADER.replace("333", "222"),
+            mch(),
+            None,
+        ),
+        (
+            "M2M whose cat is a number",
+            M2M_HEADER.replace(r#""cl_B7d4PD333AAA""#, "1"),
+            mch(),
+            None,
+        ),
+        ("M2M of a user", M2M_HEADER.into(), user(), None),
+        (
+            "M2M with a session",
+            M2M_HEADER.into(),
+            payload(json!({})),
+            None,
+        ),
+        ("OAuth", OAUTH_HEADER.into(), user(), Some(oauth)),
+        (
+            "OAuth, in full",
+            OAUTH_HEADER.replace("at+jwt", "application/at+jwt"),
+            user(),
+            Some(oauth),
+        ),
+        (
+            "OAuth with a session",
+            OAUTH_HEADER.into(),
+            payload(json!({})),
+            Some(oauth),
+        ),
+        ("OAuth of a machine", OAUTH_HEADER.into(), mch(), None),
+        (
+            "session",
+            HEADER.into(),
+            payload(json!({})),
+            Some(TokenType::Session),
+        ),
+    ] {
+        for token_type in TokenType::ALL {
+            let accepted = TokenTypes::NONE.with(token_type);
+            let said = said(&header, &payload, accepted);
+            if is == Some(token_type) {
+                assert!(said.is_ok(), "{what} as {token_type:?}: {said:?}");
+            } else {
+                assert_eq!(
+                    said,
+                    Err(Reason::TokenTypeNotAccepted),
+                    "{what} as {token_type:?}"
+                );
+            }
+        }
+    }
+    for (text, is) in [
+        ("mt_a", Some(MachineType::M2m)),
+        ("m2m_a", Some(MachineType::M2m)),
+        ("oat_a", Some(MachineType::Oauth)),
+        ("ak_a/=", Some(MachineType::ApiKey)),
+        ("MT_a", None),
+        ("mta", None),
+        (" ak_a", None),
+        ("sk_test_a", None),
+        ("eyJhbGciOiJSUzI1NiJ9.e30.AA", None),
+    ] {
+        assert_eq!(opaque_type(text), is, "{text}");
+    }
+}
+
+#[test]
+fn a_machines_token_is_read_whole_and_its_claims_are_the_applications() {
+    let texts = |texts: &crate::identity::Texts| -> Vec<String> {
+        texts.iter().map(str::to_owned).collect()
+    };
+    // What Clerk gives a meaning in a session's token is anybody's here, and may have any type.
+    let own = json!({"team": "ops", "org_id": 7, "sid": [1], "fva": "x", "azp": {"a": 1}});
+    let found = machine(M2M_HEADER, &machine_payload(own.clone()));
+    assert_eq!(found.machine_type, MachineType::M2m);
+    assert_eq!(found.subject.as_str(), "mch_1");
+    assert_eq!(found.token_id.as_deref(), Some("mt_1"));
+    assert_eq!(texts(&found.scopes), ["mch_2", "mch_3"]);
+    assert_eq!(
+        found.expires_at,
+        Some(Timestamp::from_unix_seconds(1_800_000_060))
+    );
+    let claims: Value =
+        serde_json::from_str(found.claims.expect("claims").as_json()).expect("JSON");
+    assert_eq!(claims, own);
+
+    // Clerk's SDK takes `aud` where there are no scopes.
+    let by_audience = json!({"scopes": null, "aud": ["mch_4"]});
+    let found = machine(M2M_HEADER, &machine_payload(by_audience));
+    assert_eq!(
+        (texts(&found.scopes), texts(&found.audiences)),
+        (vec!["mch_4".into()], vec!["mch_4".into()])
+    );
+    assert_eq!(found.claims, None);
+
+    let oauth = |changes: Value| {
+        let mut all =
+            json!({"sub": "user_1", "jti": "oat_1", "client_id": "client_1", "scopes": null});
+        all.as_object_mut()
+            .expect("an object")
+            .extend(changes.as_object().expect("an object").clone());
+        machine(OAUTH_HEADER, &machine_payload(all))
+    };
+    let found = oauth(json!({"scp": ["profile"], "scope": "email x"}));
+    assert_eq!(texts(&found.scopes), ["profile"]);
+    assert_eq!(found.client_id.as_deref(), Some("client_1"));
+    assert_eq!(
+        texts(&oauth(json!({"scope": "email  x"})).scopes),
+        ["email", "x"]
+    );
+    assert!(oauth(json!({})).scopes.is_empty());
+}
+
+/// Advisory 1, for the claims of machines.
+#[test]
+fn a_machines_claim_of_a_wrong_type_is_never_an_absent_one() {
+    let invalid = |header: &str, changes: Value| {
+        let said = said(header, &machine_payload(changes.clone()), all_types());
+        assert_eq!(said, Err(Reason::ClaimInvalid), "{changes}");
+    };
+    for (name, values) in [
+        (
+            "exp",
+            vec![json!("1"), json!(true), json!(-1), json!(1.5), json!([])],
+        ),
+        ("nbf", vec![json!("1"), json!(false)]),
+        ("iat", vec![json!({}), json!(1e300)]),
+        ("iss", vec![json!("https://a/b")]),
+        ("jti", vec![json!(1)]),
+        ("aud", vec![json!(1), json!([1])]),
+        ("sub", vec![json!("mch_"), json!("mch_a/b")]),
+        ("scopes", vec![json!(["mch_1"]), json!(1)]),
+    ] {
+        for value in values {
+            invalid(M2M_HEADER, json!({ name: value }));
+        }
+    }
+    invalid(M2M_HEADER, json!({"exp": null}));
+    let oauth = |name: &str, value: Value| {
+        invalid(OAUTH_HEADER, json!({"sub": "user_1", name: value}));
+    };
+    oauth("scp", json!("profile"));
+    oauth("scp", json!(["profile", 1]));
+    oauth("scope", json!(["profile"]));
+    oauth("client_id", json!(1));
+    invalid(OAUTH_HEADER, json!({"sub": "org_1"}));
+
+    for twice in [
+        machine_payload(json!({})).replacen('{', r#"{"jti":"mt_2","#, 1),
+        machine_payload(json!({})).replacen('{', r#"{"own":{"a":1,"a":2},"#, 1),
+        machine_payload(json!({})).replacen('{', r#"{"sid":{"a":1,"a":2},"#, 1),
+    ] {
+        let said = said(M2M_HEADER, &twice, all_types());
+        assert_eq!(said, Err(Reason::ClaimInvalid), "{twice}");
     }
 }
 

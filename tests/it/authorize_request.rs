@@ -306,7 +306,8 @@ async fn the_organization_is_the_one_that_the_route_binds_and_never_another() {
         else {
             panic!("an allow");
         };
-        let id = identity.organization_id().map(|id| id.as_str());
+        let person = identity.person().expect("somebody who is signed in");
+        let id = person.organization_id().map(|id| id.as_str());
         assert_eq!(id, Some("org_globex"));
     }
 

@@ -24,6 +24,7 @@ mod health;
 mod instances;
 mod jwks;
 mod limits;
+mod machine_tokens;
 mod memberships;
 mod mirrored_memberships;
 mod operations;

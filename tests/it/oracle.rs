@@ -423,6 +423,7 @@ fn ask(header: &Header, case: &Case) -> Result<Session, Reason> {
         .expect("a pinned key can always tell")
     {
         Verdict::Accepted(verified) => Ok(verified.session.clone()),
+        Verdict::Machine(_) => panic!("session tokens alone were asked for"),
         Verdict::Denied(reason) => Err(reason),
     }
 }

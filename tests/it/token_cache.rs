@@ -249,6 +249,7 @@ async fn answers(events: &[Event], cache_bytes: u64) -> Vec<String> {
                     .await;
                 answers.push(match answer {
                     Ok(Verdict::Accepted(verified)) => format!("{:?}", verified.session),
+                    Ok(Verdict::Machine(verified)) => format!("{:?}", verified.machine),
                     Ok(Verdict::Denied(reason)) => reason.name().to_owned(),
                     Err(cannot_tell) => cannot_tell.reason().name().to_owned(),
                 });

@@ -267,7 +267,7 @@ async fn tokens_are_found_in_headers_and_cookies() {
 async fn a_malformed_request_names_its_fields() {
     let fixture = Fixture::start().await;
     let request = proto::VerifySessionRequest {
-        accepted_token_types: vec![2],
+        accepted_token_types: vec![9],
         ..Default::default()
     };
 

@@ -5,16 +5,16 @@ use std::{future::Future, sync::Arc};
 use tracing::warn;
 use url::Url;
 
-use super::{Identity, Outcome, ProxiedRequest, Refused};
+use super::{Bearer, Identity, Outcome, Person, ProxiedRequest, Refused};
 use crate::{
     authz::{
         CannotTell, Checker, Consistency, Decision, OrgAnswer, OrgQuestion, OrganizationRef,
-        Question, Subject, Verdict, Verified, Verifier,
+        Question, Subject, Verdict, Verified, VerifiedMachine, Verifier,
     },
     credential::Credential,
     decision::Requirement,
-    explain::Steps,
-    identity::Timestamp,
+    explain::{Rule, Steps},
+    identity::{Timestamp, TokenTypes},
     policy::{
         Access, Ambiguities, Browser, Host, OnCannotTell, OrganizationFrom, Path, Policy, Route,
         RouteFreshness,
@@ -50,9 +50,13 @@ impl Denial {
 
     /// Of a request by whom this session is.
     fn of(self, verified: Arc<Verified>, organization: Option<OrganizationRef>) -> Self {
+        self.by(Bearer::Session(verified), organization)
+    }
+
+    fn by(self, bearer: Bearer, organization: Option<OrganizationRef>) -> Self {
         Self {
             refused: Some(Box::new(Refused {
-                verified,
+                bearer,
                 organization,
             })),
             ..self
@@ -101,9 +105,10 @@ pub(super) fn find<'p, 'r>(
 
 /// Who says who sends a request.
 pub(super) trait Senders: Sync {
-    /// The session, or why there is none.
+    /// Whose token it is, of the types that are accepted; or why there is none.
     fn sender(
         &self,
+        accepted: TokenTypes,
         request: &ProxiedRequest<'_>,
         now: Timestamp,
         steps: &mut Steps,
@@ -114,6 +119,7 @@ pub(super) trait Senders: Sync {
 impl Senders for Verifier {
     async fn sender(
         &self,
+        accepted: TokenTypes,
         request: &ProxiedRequest<'_>,
         now: Timestamp,
         steps: &mut Steps,
@@ -123,6 +129,7 @@ impl Senders for Verifier {
                 authorization: request.authorization,
                 cookie: request.cookie,
             },
+            accepted,
             patience: request.patience,
             ..Question::about("")
         };
@@ -151,10 +158,13 @@ impl<S: Senders> Asked<'_, S> {
             // Both must hold. Who only has to be signed in is decided about by the route alone.
             Some(narrowing) => {
                 let (reason, identity) = self.holds(narrowing, steps).await?;
-                let decided = identity.as_ref().is_some_and(|it| it.decision.is_some());
+                let decides = |identity: &Option<Identity>| {
+                    let person = identity.as_ref().and_then(Identity::person);
+                    person.is_some_and(|person| person.decision.is_some())
+                };
                 match allowed {
-                    (_, Some(by_route)) if by_route.decision.is_some() && !decided => {
-                        Ok((reason, Some(by_route)))
+                    (_, by_route) if decides(&by_route) && !decides(&identity) => {
+                        Ok((reason, by_route))
                     }
                     _ => Ok((reason, identity)),
                 }
@@ -188,6 +198,7 @@ impl<S: Senders> Asked<'_, S> {
         let allowed = |identity| Ok((Reason::RoutePublic, identity));
         match self.verdict(steps).await {
             Ok(Verdict::Accepted(verified)) => allowed(Some(self.identity(verified, None))),
+            Ok(Verdict::Machine(verified)) => allowed(Some(Identity::Machine(verified))),
             Ok(Verdict::Denied(Reason::TokenMissing)) => allowed(None),
             Ok(Verdict::Denied(reason)) => Err(unauthenticated(reason)),
             Err(_) if self.route.on_cannot_tell == OnCannotTell::Allow => allowed(None),
@@ -210,6 +221,14 @@ impl<S: Senders> Asked<'_, S> {
             Ok(Verdict::Accepted(verified)) => {
                 Ok((Reason::Allowed, Some(self.identity(verified, None))))
             }
+            Ok(Verdict::Machine(verified)) => match self.missing_scope(&verified) {
+                None => Ok((Reason::Allowed, Some(Identity::Machine(verified)))),
+                Some(scope) => {
+                    steps.failed(Rule::Permission, || format!("scope {scope} is missing"));
+                    let denial = Denial::forbidden(Reason::PermissionMissing);
+                    Err(denial.by(Bearer::Machine(verified), None))
+                }
+            },
             Ok(Verdict::Denied(reason)) => Err(unauthenticated(reason)),
             Err(cannot_tell) => Err(Denial::unavailable(cannot_tell)),
         }
@@ -223,6 +242,15 @@ impl<S: Senders> Asked<'_, S> {
         // Who is not signed in hears that first, whatever the organization.
         let verified = match self.verdict(steps).await {
             Ok(Verdict::Accepted(verified)) => verified,
+            // The policy file is refused for it; the proxy's own configuration may ask it all the same.
+            Ok(Verdict::Machine(verified)) => {
+                steps.failed(
+                    Rule::Membership,
+                    || "a machine is a member of no organization",
+                );
+                let denial = Denial::forbidden(Reason::NotAMember);
+                return Err(denial.by(Bearer::Machine(verified), None));
+            }
             Ok(Verdict::Denied(reason)) => return Err(unauthenticated(reason)),
             Err(cannot_tell) => return Err(Denial::unavailable(cannot_tell)),
         };
@@ -280,15 +308,24 @@ impl<S: Senders> Asked<'_, S> {
     }
 
     fn identity(&self, verified: Arc<Verified>, decision: Option<Box<Decision>>) -> Identity {
-        Identity {
+        Identity::Person(Person {
             token_is_current: self.checker.is_current(&verified),
             verified,
             decision,
-        }
+        })
+    }
+
+    /// One that the route asks for and the token does not have.
+    fn missing_scope(&self, verified: &VerifiedMachine) -> Option<&str> {
+        let has = |scope: &str| verified.machine.scopes.contains(scope);
+        let asked = self.route.scopes.iter().map(|scope| &**scope);
+        asked.into_iter().find(|scope| !has(scope))
     }
 
     async fn verdict(&self, steps: &mut Steps) -> Result<Verdict, CannotTell> {
-        self.senders.sender(self.request, self.now, steps).await
+        self.senders
+            .sender(self.route.accepts, self.request, self.now, steps)
+            .await
     }
 
     /// The organization that the route binds; one that is not there is never the active one.

@@ -7,19 +7,19 @@ use super::{Authorization, Headers, ProxiedRequest, Senders, authorize_by};
 use crate::{
     authz::{
         CannotTell, Checker, Instance, InstanceSerial, Instances, MembershipSettings, TokenCache,
-        Verdict, Verified, Verifier,
+        Verdict, Verified, VerifiedMachine, Verifier,
     },
     explain::Steps,
     identity::{
-        Issuer, OrganizationId, OrganizationSlug, Session, SessionId, SessionStatus, Texts,
-        Timestamp, UserId,
+        Issuer, Machine, OpaqueToken, OrganizationId, OrganizationSlug, Session, SessionId,
+        SessionStatus, Texts, Timestamp, TokenForm, TokenType, TokenTypes, UserId,
     },
     keys::Keyring,
     mirror::{
-        Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats, Membership,
-        MembershipAnswer, OrganizationRecord, SessionAnswer, Standing,
+        Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats,
+        MachineAnswer, Membership, MembershipAnswer, OrganizationRecord, SessionAnswer, Standing,
     },
-    policy::{Case, CaseMembership, CaseSession, Policy, Sender},
+    policy::{Case, CaseMachine, CaseMembership, CaseSession, Policy, Sender},
     reason::Reason,
 };
 
@@ -79,11 +79,13 @@ struct Supposed<'a> {
 impl Senders for Supposed<'_> {
     async fn sender(
         &self,
+        accepted: TokenTypes,
         _: &ProxiedRequest<'_>,
         now: Timestamp,
         _: &mut Steps,
     ) -> Result<Verdict, CannotTell> {
         let retry_after = PATIENCE;
+        let not_accepted = Ok(Verdict::Denied(Reason::TokenTypeNotAccepted));
         match self.sender {
             Sender::Denied(Reason::KeysUnavailable) => {
                 Err(CannotTell::KeysUnavailable { retry_after })
@@ -99,10 +101,19 @@ impl Senders for Supposed<'_> {
             }
             Sender::Denied(Reason::Overloaded) => Err(CannotTell::Overloaded { retry_after }),
             Sender::Denied(reason) => Ok(Verdict::Denied(*reason)),
+            Sender::SignedIn(_) if !accepted.has(TokenType::Session) => not_accepted,
             Sender::SignedIn(says) => {
                 let session = session(says, &self.instance, now);
                 let verified = Verified::supposed(session, Arc::clone(&self.instance));
                 Ok(Verdict::Accepted(Arc::new(verified)))
+            }
+            Sender::Machine(says) if !accepted.has(TokenType::Machine(says.machine_type)) => {
+                not_accepted
+            }
+            Sender::Machine(says) => {
+                let machine = Arc::new(machine(says, &self.instance, now));
+                let verified = VerifiedMachine::without_key(machine, Arc::clone(&self.instance));
+                Ok(Verdict::Machine(Arc::new(verified)))
             }
         }
     }
@@ -127,6 +138,23 @@ fn session(says: &CaseSession, instance: &Instance, now: Timestamp) -> Session {
         factor_ages: says.factor_ages,
         actor: says.actor.clone().map(Box::new),
         custom_claims: None,
+    }
+}
+
+fn machine(says: &CaseMachine, instance: &Instance, now: Timestamp) -> Machine {
+    Machine {
+        machine_type: says.machine_type,
+        form: TokenForm::Opaque,
+        token_id: None,
+        issuer: instance.issuer.clone(),
+        subject: says.subject.clone(),
+        client_id: says.client_id.clone(),
+        scopes: says.scopes.clone(),
+        audiences: Texts::default(),
+        claims: None,
+        issued_at: Some(now),
+        not_before: None,
+        expires_at: Some(now.plus(TOKEN_LIFE)),
     }
 }
 
@@ -206,6 +234,15 @@ impl Directory for CaseDirectory {
         Box::pin(async {
             Err(DirectoryError::Rejected {
                 cause: "a case has no sessions".to_owned(),
+            })
+        })
+    }
+
+    fn machine_token<'a>(&'a self, _: &'a OpaqueToken, _: Ask) -> Asking<'a, MachineAnswer> {
+        // What a case supposes of who sends a request stands in the token's place.
+        Box::pin(async {
+            Err(DirectoryError::Rejected {
+                cause: "a case has no tokens".to_owned(),
             })
         })
     }

@@ -10,9 +10,9 @@ use shuttle::{
 use super::*;
 use crate::{
     authz::asking::Freshness,
-    identity::SessionId,
+    identity::{OpaqueToken, SessionId},
     keys::{Keyring, VerifyingKey, tests::TestKey},
-    mirror::{Ask, Asking, Credentials, DirectoryStats, SessionAnswer},
+    mirror::{Ask, Asking, Credentials, DirectoryStats, MachineAnswer, SessionAnswer},
 };
 
 /// A Clerk in which one member is removed at some time; its clock goes on with each look at it.
@@ -78,6 +78,10 @@ impl Directory for Clerk {
     }
 
     fn session<'a>(&'a self, _: &'a SessionId, _: Ask) -> Asking<'a, SessionAnswer> {
+        unreachable!("only memberships are asked for")
+    }
+
+    fn machine_token<'a>(&'a self, _: &'a OpaqueToken, _: Ask) -> Asking<'a, MachineAnswer> {
         unreachable!("only memberships are asked for")
     }
 

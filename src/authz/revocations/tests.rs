@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    identity::{FactorAges, ScopedSlugs, SessionStatus, Texts},
+    identity::{FactorAges, MachineType, ScopedSlugs, SessionStatus, Texts, TokenForm},
     mirror::{Change, ChangeEvent},
 };
 
@@ -117,6 +117,49 @@ fn a_user_who_was_put_out_is_judged_by_time_and_by_the_mirror() {
 
     known.restate(&alice(), Some(RevocationCause::Deprovisioned));
     assert_eq!(judged(&known, &issued(5)), Some(Reason::UserDeprovisioned));
+}
+
+/// A token for this subject that was made now.
+fn machine(subject: &str, form: TokenForm) -> Machine {
+    Machine {
+        machine_type: MachineType::ApiKey,
+        form,
+        token_id: None,
+        issuer: "https://clerk.example.com".parse().expect("an issuer"),
+        subject: MachineSubject::of(MachineType::ApiKey, subject).expect("a subject"),
+        client_id: None,
+        scopes: Texts::default(),
+        audiences: Texts::default(),
+        claims: None,
+        issued_at: Some(at(0)),
+        not_before: None,
+        expires_at: None,
+    }
+}
+
+#[test]
+fn a_token_that_stands_for_who_is_out_is_denied_in_either_form() {
+    use TokenForm::{Jwt, Opaque};
+    let known = heard([
+        (put_out(RevocationCause::Banned, 10), 10),
+        (ChangeEvent::OrganizationDeleted(acme()), 10),
+    ]);
+    let judged = |subject, form| {
+        let machine = machine(subject, form);
+        known.judge_machine(&machine, &mut Steps::off()).err()
+    };
+    for form in [Jwt, Opaque] {
+        assert_eq!(judged("user_alice", form), Some(Reason::UserBanned));
+        assert_eq!(judged("org_acme", form), Some(Reason::OrganizationDeleted));
+        for other in ["user_bob", "org_other", "mch_1"] {
+            assert_eq!(judged(other, form), None, "{other}");
+        }
+    }
+
+    // A key outlives a ban; what a JWT from before it says is not believed any more.
+    known.restate(&alice(), None);
+    assert_eq!(judged("user_alice", Jwt), Some(Reason::UserBanned));
+    assert_eq!(judged("user_alice", Opaque), None);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What `clerk-authz dev` prints: lines to paste, each with what it answers.
 
+mod machines;
 mod users;
 
 use std::{net::SocketAddr, path::Path};
@@ -63,6 +64,7 @@ pub(super) fn print(instance: &Instance, grpc: &ListenAddr, http: SocketAddr) {
     verification(&cast, &binary, &python, grpc);
     decisions(&cast, &binary);
     users::print(&cast);
+    machines::print(&cast, &binary);
     clerk_down(&cast, &binary);
     anstream::println!("Ctrl-C ends both.");
 }

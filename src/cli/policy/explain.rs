@@ -18,6 +18,7 @@ use crate::{
     authz::{Authorization, Gatekeeper, Headers, ProxiedRequest},
     decision::{Impersonation, Requirement},
     explain::{Rule, Step, Steps},
+    identity::TokenTypes,
     policy::{
         Access, Ambiguities, Browser, Effect, Host, Mismatch, OnCannotTell, OrganizationFrom, Path,
         Policy, Route, RouteFreshness, UNNAMED_HOST,
@@ -130,6 +131,8 @@ impl Explain {
                 DENIED
             });
         };
+        self.args
+            .accepts_sessions_only("the route says what it accepts; leave it out")?;
         let found = found.as_json();
         let token = token(argument)?;
         let (asker, clock) = self.args.asker().await?;
@@ -345,6 +348,12 @@ fn asks(route: &Route) -> Vec<String> {
         Access::Denied => "denied to everybody".to_owned(),
         Access::Required(requirement) => required(requirement),
     }];
+    if route.accepts != TokenTypes::default() {
+        lines.push(format!("by {}", route.accepts));
+    }
+    if !route.scopes.is_empty() {
+        lines.push(format!("with scopes {}", route.scopes.join(", ")));
+    }
     match &route.organization {
         None => {}
         Some(OrganizationFrom::Variable(name)) => {

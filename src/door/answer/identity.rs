@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use http::HeaderName;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use crate::{authz::Identity, identity::Texts};
+use crate::{
+    authz::Identity,
+    identity::{MachineSubject, Texts},
+};
 
 const USER_ID: HeaderName = HeaderName::from_static("x-clerk-user-id");
 const SESSION_ID: HeaderName = HeaderName::from_static("x-clerk-session-id");
@@ -14,10 +17,13 @@ const ORG_SLUG: HeaderName = HeaderName::from_static("x-clerk-org-slug");
 const ORG_ROLE: HeaderName = HeaderName::from_static("x-clerk-org-role");
 const ORG_PERMISSIONS: HeaderName = HeaderName::from_static("x-clerk-org-permissions");
 const ACTOR_ID: HeaderName = HeaderName::from_static("x-clerk-actor-id");
+const MACHINE_ID: HeaderName = HeaderName::from_static("x-clerk-machine-id");
+const CLIENT_ID: HeaderName = HeaderName::from_static("x-clerk-client-id");
+const SCOPES: HeaderName = HeaderName::from_static("x-clerk-scopes");
 const DECISION_ID: HeaderName = HeaderName::from_static("x-clerk-decision-id");
 
 /// All that are set.
-pub static IDENTITY_HEADERS: [HeaderName; 8] = [
+pub static IDENTITY_HEADERS: [HeaderName; 11] = [
     USER_ID,
     SESSION_ID,
     ORG_ID,
@@ -25,15 +31,18 @@ pub static IDENTITY_HEADERS: [HeaderName; 8] = [
     ORG_ROLE,
     ORG_PERMISSIONS,
     ACTOR_ID,
+    MACHINE_ID,
+    CLIENT_ID,
+    SCOPES,
     DECISION_ID,
 ];
 
 /// What all of them start with, and nothing else that reaches an upstream.
 const PREFIX: &str = "x-clerk-";
 
-/// The longest list of permissions in bytes: servers take about 8 KiB in a header. A longer one is
+/// The longest list of permissions, or of scopes, in bytes: servers take about 8 KiB in a header. A longer one is
 /// left out, so that an upstream sees none instead of some.
-const MAX_PERMISSIONS_BYTES: usize = 7 * 1024;
+const MAX_LIST_BYTES: usize = 7 * 1024;
 
 /// What would end a value, or a member of the list, and what says that something is encoded.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%').add(b',');
@@ -58,21 +67,62 @@ pub struct IdentityHeaders<'a>([Option<Cow<'a, str>>; IDENTITY_HEADERS.len()]);
 impl<'a> IdentityHeaders<'a> {
     /// About whoever sends a request that was decided about under this id.
     pub(super) fn of(identity: Option<&'a Identity>, decision_id: &'a str) -> Self {
-        let session = identity.map(|identity| &identity.verified.session);
-        let actor = session.and_then(|session| session.actor.as_deref());
-        let organization_id = identity.and_then(Identity::organization_id);
-        let permissions = identity.and_then(Identity::permissions);
+        let decision_id = Some(encoded(decision_id));
         // In the order of the names.
-        Self([
-            session.map(|session| encoded(session.user_id.as_str())),
-            session.map(|session| encoded(session.session_id.as_str())),
-            organization_id.map(|id| encoded(id.as_str())),
-            identity.and_then(Identity::organization_slug).map(encoded),
-            identity.and_then(Identity::role).map(encoded),
-            permissions.and_then(list).map(Cow::Owned),
-            actor.map(|actor| encoded(&actor.subject)),
-            Some(encoded(decision_id)),
-        ])
+        match identity {
+            None => Self([
+                None,
+                None,
+                None,
+                None,
+                None,
+                None,
+                None,
+                None,
+                None,
+                None,
+                decision_id,
+            ]),
+            Some(Identity::Person(person)) => {
+                let session = &person.verified.session;
+                let actor = session.actor.as_deref();
+                Self([
+                    Some(encoded(session.user_id.as_str())),
+                    Some(encoded(session.session_id.as_str())),
+                    person.organization_id().map(|id| encoded(id.as_str())),
+                    person.organization_slug().map(encoded),
+                    person.role().map(encoded),
+                    person.permissions().and_then(list).map(Cow::Owned),
+                    actor.map(|actor| encoded(&actor.subject)),
+                    None,
+                    None,
+                    None,
+                    decision_id,
+                ])
+            }
+            Some(Identity::Machine(verified)) => {
+                let machine = &verified.machine;
+                let subject = Some(encoded(machine.subject.as_str()));
+                let (user_id, organization_id, machine_id) = match machine.subject {
+                    MachineSubject::User(_) => (subject, None, None),
+                    MachineSubject::Organization(_) => (None, subject, None),
+                    MachineSubject::Machine(_) => (None, None, subject),
+                };
+                Self([
+                    user_id,
+                    None,
+                    organization_id,
+                    None,
+                    None,
+                    None,
+                    None,
+                    machine_id,
+                    machine.client_id.as_deref().map(encoded),
+                    list(&machine.scopes).map(Cow::Owned),
+                    decision_id,
+                ])
+            }
+        }
     }
 
     /// With these values, in the order of the names.
@@ -112,14 +162,14 @@ fn encoded(value: &str) -> Cow<'_, str> {
 }
 
 /// With commas between; `None` where there is nothing to say, or too much.
-fn list(permissions: &Texts) -> Option<String> {
+fn list(texts: &Texts) -> Option<String> {
     let mut list = String::new();
-    for permission in permissions.iter() {
+    for text in texts.iter() {
         if !list.is_empty() {
             list.push(',');
         }
-        list.extend(utf8_percent_encode(permission, ENCODED));
-        if list.len() > MAX_PERMISSIONS_BYTES {
+        list.extend(utf8_percent_encode(text, ENCODED));
+        if list.len() > MAX_LIST_BYTES {
             return None;
         }
     }

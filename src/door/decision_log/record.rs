@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::{
-    authz::{Source, Verified},
+    authz::{Source, Verified, VerifiedMachine},
     door::grpc::Rpc,
-    identity::Timestamp,
+    identity::{MachineSubject, Timestamp},
     reason::Reason,
     trace,
 };
@@ -42,6 +42,10 @@ pub(in crate::door) struct Record<'a> {
     pub(in crate::door) user_id: Option<&'a str>,
     pub(in crate::door) session_id: Option<&'a str>,
     pub(in crate::door) actor: Option<&'a str>,
+    pub(in crate::door) token_type: Option<&'static str>,
+    pub(in crate::door) token_id: Option<&'a str>,
+    pub(in crate::door) machine_id: Option<&'a str>,
+    pub(in crate::door) client_id: Option<&'a str>,
     pub(in crate::door) organization: Option<&'a str>,
     pub(in crate::door) source: Option<Source>,
 }
@@ -62,6 +66,10 @@ impl<'a> Record<'a> {
             user_id: None,
             session_id: None,
             actor: None,
+            token_type: None,
+            token_id: None,
+            machine_id: None,
+            client_id: None,
             organization: None,
             source: None,
         }
@@ -78,6 +86,31 @@ impl<'a> Record<'a> {
             user_id: Some(session.user_id.as_str()),
             session_id: Some(session.session_id.as_str()),
             actor: session.actor.as_ref().map(|actor| &*actor.subject),
+            ..self
+        }
+    }
+
+    /// The same of a token that is of no session.
+    pub(in crate::door) fn of_machine(self, verified: Option<&'a VerifiedMachine>) -> Self {
+        let Some(verified) = verified else {
+            return self;
+        };
+        let machine = &*verified.machine;
+        let subject = Some(machine.subject.as_str());
+        let (mut machine_id, mut user_id, mut organization) = (None, None, self.organization);
+        match machine.subject {
+            MachineSubject::Machine(_) => machine_id = subject,
+            MachineSubject::User(_) => user_id = subject,
+            MachineSubject::Organization(_) => organization = subject,
+        }
+        Self {
+            instance: Some(verified.instance().name.as_str()),
+            token_type: Some(machine.machine_type.name()),
+            token_id: machine.token_id.as_deref(),
+            machine_id,
+            user_id,
+            organization,
+            client_id: machine.client_id.as_deref(),
             ..self
         }
     }
@@ -129,6 +162,10 @@ impl<'a> Record<'a> {
             user_id: self.user_id,
             session_id: self.session_id,
             actor: self.actor,
+            token_type: self.token_type,
+            token_id: self.token_id,
+            machine_id: self.machine_id,
+            client_id: self.client_id,
             organization: self.organization,
             source: self.source.map(Source::name),
             latency_microseconds: u64::try_from(made.latency.as_micros()).unwrap_or(u64::MAX),
@@ -185,6 +222,14 @@ struct Line<'a> {
     session_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     actor: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    machine_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     organization: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -20,8 +20,8 @@ use crate::{
     decision::{Level, Preset, Reverification},
     explain::{Outcome, Step},
     identity::{
-        Actor, CustomClaims, FactorAges, Organization, Scope, ScopedSlug, Session, SessionStatus,
-        Timestamp,
+        Actor, CustomClaims, FactorAges, Machine, MachineType, Organization, Scope, ScopedSlug,
+        Session, SessionStatus, Timestamp, TokenType, TokenTypes,
     },
     reason::Reason,
 };
@@ -43,6 +43,7 @@ pub(super) fn question<'a>(
         audiences,
         reverification,
         single_use,
+        instance,
     } = request;
     let mut violations = Vec::new();
     let mut refuse = |field: &str, description: String| {
@@ -65,16 +66,22 @@ pub(super) fn question<'a>(
             refuse(field, "an empty value; leave it out".to_owned());
         }
     }
+    let mut accepted = TokenTypes::NONE;
     for &number in accepted_token_types.iter().take(MAX_VALUES) {
-        match proto::TokenType::try_from(number) {
-            Ok(proto::TokenType::SessionToken) => {}
-            Ok(proto::TokenType::Unspecified) | Err(_) => refuse(
+        let token_type = proto::TokenType::try_from(number).ok();
+        match token_type.and_then(token_type_of) {
+            Some(token_type) => accepted = accepted.with(token_type),
+            None => refuse(
                 "accepted_token_types",
                 format!(
-                    "{number} is not a type that is verified; expected TOKEN_TYPE_SESSION_TOKEN"
+                    "{number} is not a type that is verified; expected TOKEN_TYPE_SESSION_TOKEN, \
+                     TOKEN_TYPE_M2M_TOKEN, TOKEN_TYPE_OAUTH_TOKEN or TOKEN_TYPE_API_KEY"
                 ),
             ),
         }
+    }
+    if accepted_token_types.is_empty() {
+        accepted = TokenTypes::default();
     }
     let reverification = match reverification.as_ref().map(reverification_of) {
         None => None,
@@ -100,6 +107,8 @@ pub(super) fn question<'a>(
     match credential {
         Some(credential) if violations.is_empty() => Ok(Question {
             credential,
+            accepted,
+            instance,
             authorized_parties,
             audiences,
             reverification,
@@ -107,6 +116,16 @@ pub(super) fn question<'a>(
             patience,
         }),
         _ => Err(violations),
+    }
+}
+
+const fn token_type_of(token_type: proto::TokenType) -> Option<TokenType> {
+    match token_type {
+        proto::TokenType::Unspecified => None,
+        proto::TokenType::SessionToken => Some(TokenType::Session),
+        proto::TokenType::M2mToken => Some(TokenType::Machine(MachineType::M2m)),
+        proto::TokenType::OauthToken => Some(TokenType::Machine(MachineType::Oauth)),
+        proto::TokenType::ApiKey => Some(TokenType::Machine(MachineType::ApiKey)),
     }
 }
 
@@ -195,6 +214,39 @@ pub(super) fn session(session: &Session) -> proto::Session {
         factor_ages: factor_ages.map(factor_ages_message),
         actor: actor.as_deref().map(actor_message),
         custom_claims: custom_claims.as_ref().and_then(custom_claims_message),
+    }
+}
+
+pub(super) fn machine(machine: &Machine) -> proto::Machine {
+    let Machine {
+        machine_type,
+        form: _, // the same whatever it is
+        token_id,
+        issuer,
+        subject,
+        client_id,
+        scopes,
+        audiences: _, // judged, not told
+        claims,
+        issued_at,
+        not_before: _, // judged, not told
+        expires_at,
+    } = machine;
+    let token_type = match machine_type {
+        MachineType::M2m => proto::TokenType::M2mToken,
+        MachineType::Oauth => proto::TokenType::OauthToken,
+        MachineType::ApiKey => proto::TokenType::ApiKey,
+    };
+    proto::Machine {
+        token_type: token_type.into(),
+        token_id: text(token_id),
+        issuer: issuer.as_str().to_owned(),
+        subject: subject.as_str().to_owned(),
+        client_id: text(client_id),
+        scopes: scopes.iter().map(str::to_owned).collect(),
+        claims: claims.as_ref().and_then(custom_claims_message),
+        issued_at: issued_at.map(timestamp),
+        expires_at: expires_at.map(timestamp),
     }
 }
 
@@ -365,7 +417,14 @@ pub(super) fn step(step: Step) -> proto::ExplainedStep {
 }
 
 pub(super) fn accepted(session: proto::Session) -> proto::VerifySessionResponse {
-    let verified = proto::verify_session_response::Verified::Session(session);
+    response(proto::verify_session_response::Verified::Session(session))
+}
+
+pub(super) fn accepted_machine(machine: proto::Machine) -> proto::VerifySessionResponse {
+    response(proto::verify_session_response::Verified::Machine(machine))
+}
+
+fn response(verified: proto::verify_session_response::Verified) -> proto::VerifySessionResponse {
     proto::VerifySessionResponse {
         verified: Some(verified),
     }
@@ -408,6 +467,7 @@ mod tests {
             audiences: vec!["a".to_owned(); 101],
             reverification: Some(proto::Reverification { requirement: None }),
             single_use: false,
+            instance: String::new(),
         });
         assert_eq!(
             fields,

@@ -27,7 +27,7 @@ use super::{
     status::{self, Violation},
 };
 use crate::{
-    authz::{CannotTell, Checker, Instances, Lookups, OrgAnswer, Verdict, Verifier},
+    authz::{CannotTell, Checker, Instances, Lookups, OrgAnswer, Question, Verdict, Verifier},
     callers::{Callers, KnownCaller},
     door::decision_log::{DecisionLog, Ruling},
     explain::Steps,
@@ -125,6 +125,7 @@ impl AuthzDoor {
             Ok(question) => question,
             Err(violations) => return Err(self.invalid(rpc, violations)),
         };
+        self.known_instance(rpc, &question, "")?;
         let mut steps = Steps::off();
         let verifier = self.verifier();
         let verifying = verifier.verify_session(&question, now, &mut steps);
@@ -134,8 +135,29 @@ impl AuthzDoor {
                 self.accepted(asked, &verified);
                 Ok(convert::accepted(convert::session(&verified.session)))
             }
+            Ok(Verdict::Machine(verified)) => {
+                self.calls.count(rpc, CallOutcome::Accepted);
+                self.accepted_machine(asked, &verified);
+                Ok(convert::accepted_machine(convert::machine(
+                    &verified.machine,
+                )))
+            }
             Ok(Verdict::Denied(reason)) => Err(self.token_denied(asked, reason)),
             Err(cannot_tell) => Err(self.cannot_tell(asked, cannot_tell)),
+        }
+    }
+
+    /// Refuses a question that names an instance which is not there; `path` is where it stands.
+    fn known_instance(&self, rpc: Rpc, question: &Question<'_>, path: &str) -> Result<(), Status> {
+        if question.instance.is_empty() {
+            return Ok(());
+        }
+        match convert::instance(question.instance, &self.verifier().instances()) {
+            Ok(_) => Ok(()),
+            Err(description) => {
+                let violation = Violation::new(format!("{path}instance"), description);
+                Err(self.invalid(rpc, vec![violation]))
+            }
         }
     }
 

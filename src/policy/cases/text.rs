@@ -56,6 +56,11 @@ pub(super) struct SessionText {
     pub(super) plans: Vec<Spanned<String>>,
     pub(super) factor_ages: Option<FactorAgesText>,
     pub(super) impersonated_by: Option<Spanned<String>>,
+    pub(super) r#type: Option<Spanned<String>>,
+    pub(super) subject: Option<Spanned<String>>,
+    pub(super) client_id: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) scopes: Vec<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

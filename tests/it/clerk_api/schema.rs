@@ -1,6 +1,6 @@
 //! Every operation, by the schema that Clerk publishes for it.
 
-use clerk_authz::emulator::{Operation, directory::Permission, operations};
+use clerk_authz::emulator::{Kind, Operation, TokenSpec, directory::Permission, operations};
 use serde_json::{Value, json};
 
 use super::{Api, claims, ids, text, wrong};
@@ -12,6 +12,7 @@ async fn every_operation_answers_by_clerks_schema() {
     organizations(&api).await;
     roles(&api).await;
     sessions(&api).await;
+    machine_tokens(&api).await;
     api.get("GetJWKS", &[], "").await;
 
     let described = api.openapi.operations();
@@ -303,6 +304,56 @@ async fn sessions(api: &Api) {
         api.refused("CreateSessionToken", &[id], "", None).await.0,
         404
     );
+}
+
+async fn machine_tokens(api: &Api) {
+    let body = json!({"email_address": ["machines@example.com"]});
+    let user = api.good("CreateUser", &[], "", Some(body)).await;
+    let user = text(&user, "id").to_owned();
+    for (operation, member, kind) in [
+        ("verifyM2MToken", "token", Kind::M2m),
+        ("verifyOAuthAccessToken", "access_token", Kind::Oauth),
+        ("verifyApiKey", "secret", Kind::ApiKey),
+    ] {
+        let spec = TokenSpec {
+            user: Some(user.clone()),
+            ..TokenSpec::of(kind).as_opaque()
+        };
+        let token = api.instance().mint(&spec).expect("a token");
+        let body = Some(json!({ member: token }));
+        let good = api.good(operation, &[], "", body.clone()).await;
+        assert_eq!(
+            (&good["revoked"], &good["expired"]),
+            (&json!(false), &json!(false)),
+            "{operation}"
+        );
+        assert_eq!(
+            api.instance().machine_token_id(&token).as_deref(),
+            good["id"].as_str()
+        );
+        let (method, path) = &api.openapi.operations()[operation];
+        assert_eq!(*method, "POST");
+
+        // Clerk's SDK leaves out the version that its OpenAPI file has.
+        let path = path.strip_prefix("/v1").expect("a version");
+        let url = format!("http://{}{path}", api.instance().addr());
+        let request = api
+            .client
+            .post(url)
+            .bearer_auth(api.instance().secret_key());
+        let request = request.header("content-type", "application/json");
+        let body_text = body.clone().expect("a body").to_string();
+        let same = request.body(body_text).send().await.expect("an answer");
+        let same: Value = serde_json::from_str(&same.text().await.expect("text")).expect("JSON");
+        assert_eq!(same, good, "{operation} without a version");
+
+        assert!(api.instance().revoke_machine_token(text(&good, "id")));
+        let revoked = api.good(operation, &[], "", body).await;
+        assert_eq!(revoked["revoked"], true, "{operation}");
+        let unknown = Some(json!({ member: format!("{token}x") }));
+        let refused = api.refused(operation, &[], "", unknown).await;
+        assert_eq!((refused.0, &*refused.1), (404, "resource_not_found"));
+    }
 }
 
 #[test]

@@ -42,6 +42,9 @@ async fn caddy_serves_what_the_policy_allows_and_nothing_else() {
         .assert_names_who_asks(&[
             "x-clerk-user-id",
             "x-clerk-actor-id",
+            "x-clerk-machine-id",
+            "x-clerk-client-id",
+            "x-clerk-scopes",
             "X-CLERK-ORG-ID",
             "x-clerk-anything",
             "x_clerk_user_id",

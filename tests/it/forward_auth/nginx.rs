@@ -82,6 +82,9 @@ async fn nginx_serves_what_the_policy_allows_and_nothing_else() {
     let spoofed = [
         "x-clerk-user-id",
         "x-clerk-actor-id",
+        "x-clerk-machine-id",
+        "x-clerk-client-id",
+        "x-clerk-scopes",
         "X-CLERK-ORG-ID",
         "x_clerk_user_id",
         "x-clerk_org-role",

@@ -27,11 +27,11 @@ fn out(output: &Output) -> String {
 fn the_example_is_good_and_passes_its_own_tests() {
     let checked = run(&["check", EXAMPLE]);
     assert_eq!(checked.status.code(), Some(0), "{checked:?}");
-    assert!(out(&checked).contains("9 routes, 17 tests"), "{checked:?}");
+    assert!(out(&checked).contains("10 routes, 21 tests"), "{checked:?}");
 
     let tested = run(&["test", EXAMPLE]);
     assert_eq!(tested.status.code(), Some(0), "{tested:?}");
-    assert!(out(&tested).contains("17 as expected, 0 not"), "{tested:?}");
+    assert!(out(&tested).contains("21 as expected, 0 not"), "{tested:?}");
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_case_that_differs_is_told_as_a_table_and_as_junit() {
     let table = run(&["test", file.text()]);
     assert_eq!(table.status.code(), Some(1), "{table:?}");
     let said = out(&table);
-    assert!(said.contains("16 as expected, 1 not"), "{said}");
+    assert!(said.contains("20 as expected, 1 not"), "{said}");
     assert!(
         said.contains("expected allowed REVERIFICATION_REQUIRED by payout"),
         "{said}"
@@ -91,7 +91,7 @@ fn a_case_that_differs_is_told_as_a_table_and_as_junit() {
     assert_eq!(junit.status.code(), Some(1), "{junit:?}");
     let said = out(&junit);
     assert!(
-        said.contains("tests=\"17\"") && said.contains("failures=\"1\""),
+        said.contains("tests=\"21\"") && said.contains("failures=\"1\""),
         "{said}"
     );
 
@@ -164,7 +164,7 @@ fn explain_says_which_route_and_why_no_other() {
     assert_eq!(none.status.code(), Some(1), "{none:?}");
     let none: Value = serde_json::from_slice(&none.stdout).expect("JSON");
     assert_eq!(none["route"], Value::Null);
-    assert_eq!(none["others"].as_array().map(Vec::len), Some(9), "{none}");
+    assert_eq!(none["others"].as_array().map(Vec::len), Some(10), "{none}");
 }
 
 #[tokio::test]

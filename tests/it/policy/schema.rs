@@ -43,6 +43,16 @@ fn the_schema_accepts_what_the_parser_accepts() {
         route(
             "path: /a, access: public, permit: [semicolon, encoded_slash], accept: [session_token]",
         ),
+        route("path: /a, access: public, accept: [session_token, oauth_token]"),
+        route("path: /a, access: signed_in, accept: [m2m_token, api_key], scopes: ['read:all']"),
+        route("path: /a, access: {signed_in: true}, accept: [oauth_token], scopes: [a, b]"),
+        route("path: /a, access: {role: a}, accept: [session_token], scopes: []"),
+        case(
+            "request: {path: /a}, token: {type: oauth_token, subject: user_1, client_id: c, scopes: [a]}, expect: {decision: allowed}",
+        ),
+        case(
+            "request: {path: /a}, token: {type: session_token, user: user_1}, expect: {decision: allowed}",
+        ),
         case("request: {path: /a}, token: none, expect: {decision: allowed}"),
         case(
             "request: {path: /a, method: PUT, scheme: http, headers: {x-a: b}}, token: {}, expect: {decision: allowed, reason: ALLOWED, route: a}",
@@ -91,7 +101,26 @@ fn the_schema_refuses_what_the_parser_refuses() {
         route("path: /a, access: {role: a}, organization: acme"),
         route("path: /a, access: {role: a}, consistency: fast"),
         route("path: /a, access: public, permit: [dot_segment]"),
-        route("path: /a, access: public, accept: [m2m_token]"),
+        route("path: /a, access: public, accept: [m2m]"),
+        route("path: /a, access: public, accept: []"),
+        route("path: /a, access: {role: a}, accept: [session_token, m2m_token]"),
+        route("path: /a, access: {signed_in: true, role: a}, accept: [api_key]"),
+        route("path: /a, access: signed_in, scopes: [a]"),
+        route("path: /a, access: signed_in, accept: [session_token, api_key], scopes: [a]"),
+        route("path: /a, access: public, accept: [api_key], scopes: [a]"),
+        route("path: /a, access: signed_in, accept: [api_key], scopes: ['a b']"),
+        route("path: /a, access: signed_in, accept: [api_key], scopes: ['']"),
+        case("request: {path: /a}, token: {type: m2m}, expect: {decision: allowed}"),
+        case(
+            "request: {path: /a}, token: {type: m2m_token, user: user_1}, expect: {decision: allowed}",
+        ),
+        case(
+            "request: {path: /a}, token: {type: api_key, factor_ages: {first: 1}}, expect: {decision: allowed}",
+        ),
+        case("request: {path: /a}, token: {scopes: [a]}, expect: {decision: allowed}"),
+        case(
+            "request: {path: /a}, token: {type: api_key, subject: sess_1}, expect: {decision: allowed}",
+        ),
         route("path: /a, access: public, name: 'a b'"),
         case("request: {path: /a}, token: none, expect: {}"),
         case("request: {}, token: none, expect: {decision: allowed}"),
@@ -120,6 +149,9 @@ fn the_parser_sees_what_no_schema_can() {
         route("path: /a, access: signed_in, browser: sign_in"),
         route("path: /a, access: {plan: a}, consistency: fully_consistent"),
         case("request: {path: /a}, token: none, expect: {decision: allowed, route: b}"),
+        case(
+            "request: {path: /a}, token: {type: m2m_token, subject: user_1}, expect: {decision: allowed}",
+        ),
     ] {
         assert_eq!(verdicts(&text), (true, false), "schema, parser:\n{text}");
     }

@@ -7,11 +7,13 @@ use std::sync::{
 
 use clerk_authz::{
     authz::{Instance, InstanceSerial, Instances, TokenCache, Verifier},
-    identity::{OrganizationId, OrganizationSlug, SessionId, Texts, Timestamp, UserId},
+    identity::{
+        OpaqueToken, OrganizationId, OrganizationSlug, SessionId, Texts, Timestamp, UserId,
+    },
     keys::{Clock, Keyring, VerifyingKey},
     mirror::{
         Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats, Join,
-        Membership, MembershipAnswer, OrganizationRecord, SessionAnswer, Standing,
+        MachineAnswer, Membership, MembershipAnswer, OrganizationRecord, SessionAnswer, Standing,
     },
 };
 
@@ -62,6 +64,8 @@ pub struct Said {
     pub never_answers: bool,
     /// Of every session, whose it is; `None` says that it is over.
     pub live_session_of: Option<UserId>,
+    /// Of every opaque token.
+    pub machine_token: MachineAnswer,
     /// Of every role.
     pub role_permissions: Vec<&'static str>,
 }
@@ -92,6 +96,7 @@ impl MemoryDirectory {
                 fault: None,
                 never_answers: false,
                 live_session_of: None,
+                machine_token: MachineAnswer::Unknown,
                 role_permissions: Vec::new(),
             }),
             asked: AtomicU64::new(0),
@@ -183,6 +188,10 @@ impl Directory for MemoryDirectory {
             },
             None => SessionAnswer::Over,
         })
+    }
+
+    fn machine_token<'a>(&'a self, _: &'a OpaqueToken, _: Ask) -> Asking<'a, MachineAnswer> {
+        self.answer(|said| said.machine_token.clone())
     }
 
     fn credentials(&self) -> Credentials {

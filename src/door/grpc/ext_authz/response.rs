@@ -135,7 +135,11 @@ fn decision<'a>(authorization: &'a Authorization, decision_id: &'a str) -> yes::
         | Outcome::Forbidden { .. }
         | Outcome::Unavailable { .. } => None,
     };
-    let organization_id = identity.and_then(Identity::organization_id);
+    let person = identity.and_then(Identity::person);
+    let machine = identity.and_then(|identity| match identity {
+        Identity::Machine(verified) => Some(&verified.machine),
+        Identity::Person(_) => None,
+    });
     [
         ("decision_id", Some(decision_id)),
         ("reason", Some(authorization.reason.name())),
@@ -143,9 +147,23 @@ fn decision<'a>(authorization: &'a Authorization, decision_id: &'a str) -> yes::
         ("policy_version", Some(&*authorization.policy_version)),
         (
             "user_id",
-            identity.map(|identity| identity.verified.session.user_id.as_str()),
+            person.map(|person| person.verified.session.user_id.as_str()),
         ),
-        ("organization_id", organization_id.map(|id| id.as_str())),
+        (
+            "organization_id",
+            person
+                .and_then(|person| person.organization_id())
+                .map(|id| id.as_str()),
+        ),
+        (
+            "token_type",
+            machine.map(|machine| machine.machine_type.name()),
+        ),
+        ("subject", machine.map(|machine| machine.subject.as_str())),
+        (
+            "client_id",
+            machine.and_then(|machine| machine.client_id.as_deref()),
+        ),
     ]
 }
 

@@ -26,6 +26,7 @@ struct Explained {
     outcome: proto::DecisionOutcome,
     reason: Option<Reason>,
     session: Option<proto::Session>,
+    machine: Option<proto::Machine>,
     check: Option<proto::CheckOrgPermissionResponse>,
 }
 
@@ -35,6 +36,7 @@ impl Explained {
             outcome: proto::DecisionOutcome::Denied,
             reason: Some(reason),
             session: None,
+            machine: None,
             check: None,
         }
     }
@@ -72,6 +74,7 @@ impl AuthzDoor {
             outcome,
             reason,
             session,
+            machine,
             check,
         } = explained;
         let counted = reason.map_or(CallOutcome::Accepted, CallOutcome::Decided);
@@ -83,6 +86,7 @@ impl AuthzDoor {
                 .map_or(proto::Reason::Unspecified, convert::reason)
                 .into(),
             session,
+            machine,
             steps: steps.finish().into_iter().map(convert::step).collect(),
             check_org_permission: check,
         })
@@ -95,6 +99,7 @@ impl AuthzDoor {
     ) -> Result<(Explained, Steps), Status> {
         let question = convert::question(asked, patience, "verify_session.")
             .map_err(|violations| self.invalid(RPC, violations))?;
+        self.known_instance(RPC, &question, "verify_session.")?;
         let mut steps = Steps::on(Rule::OF_VERIFICATION);
         let answer = self
             .verifier()
@@ -105,6 +110,14 @@ impl AuthzDoor {
                 outcome: proto::DecisionOutcome::Accepted,
                 reason: None,
                 session: Some(convert::session(&verified.session)),
+                machine: None,
+                check: None,
+            },
+            Ok(Verdict::Machine(verified)) => Explained {
+                outcome: proto::DecisionOutcome::Accepted,
+                reason: None,
+                session: None,
+                machine: Some(convert::machine(&verified.machine)),
                 check: None,
             },
             Ok(Verdict::Denied(reason)) => Explained::denied(reason),
@@ -138,6 +151,7 @@ impl AuthzDoor {
                     },
                     reason: Some(decision.reason),
                     session: None,
+                    machine: None,
                     check: Some(convert::decision(&decision, decision_id)),
                 }
             }

@@ -4,7 +4,7 @@ use tracing::{debug, info};
 
 use super::AuthzDoor;
 use crate::{
-    authz::{Decision, Instance, OrgQuestion, OrganizationRef, Subject, Verified},
+    authz::{Decision, Instance, OrgQuestion, OrganizationRef, Subject, Verified, VerifiedMachine},
     callers::KnownCaller,
     door::{
         decision_log::{Began, Record, Ruling},
@@ -82,6 +82,13 @@ impl AuthzDoor {
                 .of(Some(verified))
         };
         self.decisions.record(asked.began, &record);
+    }
+
+    /// Records that a token is good that is of no session.
+    pub(super) fn accepted_machine(&self, asked: Asked<'_>, verified: &VerifiedMachine) {
+        let record = asked.record(Ruling::Allowed, Reason::Allowed);
+        self.decisions
+            .record(asked.began, &record.of_machine(Some(verified)));
     }
 
     /// Records what was decided about an organization.

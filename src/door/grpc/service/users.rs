@@ -125,6 +125,10 @@ impl AuthzDoor {
                         Arc::clone(verified.instance()),
                         verified.session.user_id.clone(),
                     )),
+                    // Session tokens alone were asked for.
+                    Ok(Verdict::Machine(_)) => {
+                        Err(self.token_denied(asked, Reason::TokenTypeNotAccepted))
+                    }
                     Ok(Verdict::Denied(reason)) => Err(self.token_denied(asked, reason)),
                     Err(cannot_tell) => Err(self.cannot_tell(asked, cannot_tell)),
                 }
