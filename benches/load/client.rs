@@ -28,7 +28,7 @@ pub(crate) const BATCH_CHECK: &str = "/clerkauthz.v1.AuthzService/BatchCheckOrgP
 pub(crate) const CHECK_OF_ENVOY: &str = "/envoy.service.auth.v3.Authorization/Check";
 
 /// Calls of one h2load round.
-const CALLS: usize = 60_000;
+pub(crate) const CALLS: usize = 60_000;
 
 pub(crate) fn framed(message: &impl Message) -> Bytes {
     let encoded = message.encode_to_vec();

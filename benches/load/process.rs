@@ -83,6 +83,13 @@ impl Server {
         (self.cpu() - before).as_secs_f64() * 1e6 / frames.len() as f64
     }
 
+    /// CPU time per call in microseconds, while `calls` of them are made.
+    pub(crate) fn cpu_while(&self, calls: usize, make: impl FnOnce()) -> f64 {
+        let before = self.cpu();
+        make();
+        (self.cpu() - before).as_secs_f64() * 1e6 / calls as f64
+    }
+
     /// CPU time of all its threads.
     pub(crate) fn cpu(&self) -> Duration {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).expect("Linux");

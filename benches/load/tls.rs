@@ -4,11 +4,11 @@ use rcgen::{CertificateParams, KeyPair};
 
 use crate::{
     Bench, ROUNDS,
-    client::{VERIFY, about, body_file, framed, h2load, h2load_over_tls},
+    client::{CALLS, VERIFY, about, body_file, framed, h2load, h2load_over_tls},
     table::{Row, median, say},
 };
 
-/// What is left of the throughput.
+/// What is left of the calls for the same CPU time.
 const AT_LEAST: f64 = 0.85;
 
 pub(crate) async fn measure(bench: &Bench) -> Vec<Row> {
@@ -40,14 +40,19 @@ pub(crate) async fn measure(bench: &Bench) -> Vec<Row> {
     let body = body_file(&framed(&about(&bench.mint(|_| {}))));
     let (mut floor, mut ours) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        floor.push(h2load(plain.addr(), VERIFY, body.path()));
-        ours.push(h2load_over_tls(tls.addr(), VERIFY, body.path()));
+        // By what the server uses: h2load has more to do with TLS, too, and would bound the rate.
+        floor.push(plain.cpu_while(CALLS, || {
+            h2load(plain.addr(), VERIFY, body.path());
+        }));
+        ours.push(tls.cpu_while(CALLS, || {
+            h2load_over_tls(tls.addr(), VERIFY, body.path());
+        }));
     }
     let (floor, ours) = (median(floor), median(ours));
     vec![Row {
-        figure: "`VerifySession`, cached, over TLS 1.3 on kept connections: throughput against plain",
-        measured: format!("{:.2}× ({ours:.0} of {floor:.0} calls/s)", ours / floor),
+        figure: "`VerifySession`, cached, over TLS 1.3 on kept connections: calls per CPU time against plain",
+        measured: format!("{:.2}× ({ours:.1} µs; plain {floor:.1} µs)", floor / ours),
         target: format!("≥ {AT_LEAST}×"),
-        reached: ours / floor >= AT_LEAST,
+        reached: floor / ours >= AT_LEAST,
     }]
 }
