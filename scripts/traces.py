@@ -6,8 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 # The demo starts programs, none of which goes on with this server; else each start is warned of.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 import grpc
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as messages
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as services
+
+
+class Logs(logs_service_pb2_grpc.LogsServiceServicer):
+    """Takes the log, which comes to the same address, and leaves it: each replica has it in a file."""
+
+    def Export(self, request, context):
+        return logs_service_pb2.ExportLogsServiceResponse()
 
 
 class Receiver(services.TraceServiceServicer):
@@ -17,6 +25,7 @@ class Receiver(services.TraceServiceServicer):
         # One at a time: lines of two replicas do not mix.
         self.server = grpc.server(ThreadPoolExecutor(1))
         services.add_TraceServiceServicer_to_server(self, self.server)
+        logs_service_pb2_grpc.add_LogsServiceServicer_to_server(Logs(), self.server)
         if self.server.add_insecure_port(address) == 0:
             raise SystemExit(f"{address} is taken")
         self.server.start()
