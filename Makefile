@@ -23,7 +23,7 @@ demo-envoy: setup ## run a real Envoy in front of a small service, and print wha
 	cargo build --locked
 	@.venv/bin/python scripts/demo-envoy.py
 
-demo-replicas: setup ## run two replicas on PostgreSQL, and print what to try
+demo-replicas: setup ## run two replicas on PostgreSQL over mTLS, and print what to try
 	cargo build --locked
 	@.venv/bin/python scripts/demo-replicas.py
 

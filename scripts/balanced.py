@@ -1,6 +1,8 @@
 """A client that balances over replicas and calls again what one of them could not answer.
 
-    .venv/bin/python scripts/balanced.py SECONDS ADDR,ADDR… TOKEN
+    .venv/bin/python scripts/balanced.py [--ca FILE [--cert FILE --key FILE]] SECONDS ADDR,ADDR… TOKEN
+
+With `--ca` it speaks TLS and trusts these authorities, and with `--cert` it shows this certificate.
 
 Prints how many calls were answered, and how many failed; exits 1 where one did. What makes the
 difference are the two lines of the service config: `round_robin`, since else one connection takes all
@@ -8,10 +10,12 @@ calls for as long as it stands, and `retryPolicy`, for calls that were on their 
 ended. A verification changes nothing, so it may be asked twice (but for `single_use`).
 """
 
+import argparse
 import json
 import sys
 import threading
 import time
+from pathlib import Path
 
 import grpc
 
@@ -32,7 +36,8 @@ SERVICE_CONFIG = {
 }
 OPTIONS = [
     ("grpc.service_config", json.dumps(SERVICE_CONFIG)), ("grpc.enable_retries", 1),
-    # Of several addresses none is a host's name, which every call has to carry.
+    # Of several addresses none is a host's name, which every call has to carry, and which stands in the
+    # service's certificate.
     ("grpc.default_authority", "clerk-authz"),
     # A replica that is back is found within a second.
     ("grpc.max_reconnect_backoff_ms", 1000),
@@ -40,9 +45,28 @@ OPTIONS = [
 CALLERS, PAUSE_SECONDS = 8, 0.01
 
 
+def channel(addresses, ca, cert, key):
+    target = f"ipv4:{addresses}"
+    if not ca:
+        return grpc.insecure_channel(target, OPTIONS)
+    credentials = grpc.ssl_channel_credentials(
+        ca.read_bytes(), key.read_bytes() if key else None, cert.read_bytes() if cert else None)
+    return grpc.secure_channel(target, credentials, OPTIONS)
+
+
 def main():
-    seconds, addresses, token = float(sys.argv[1]), sys.argv[2], sys.argv[3]
-    stub = services.AuthzServiceStub(grpc.insecure_channel(f"ipv4:{addresses}", OPTIONS))
+    parser = argparse.ArgumentParser()
+    for name in ("--ca", "--cert", "--key"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("addresses")
+    parser.add_argument("token")
+    arguments = parser.parse_args()
+    if bool(arguments.cert) != bool(arguments.key) or arguments.cert and not arguments.ca:
+        parser.error("--cert and --key go together, and with --ca")
+    seconds, token = arguments.seconds, arguments.token
+    stub = services.AuthzServiceStub(
+        channel(arguments.addresses, arguments.ca, arguments.cert, arguments.key))
     end, lock, answered, failures = time.monotonic() + seconds, threading.Lock(), [0], []
 
     def call():

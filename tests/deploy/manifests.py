@@ -17,7 +17,9 @@ from pathlib import Path
 
 import yaml
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "languages"))
+for folder in ["tests/languages", "scripts"]:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / folder))
+from certificates import Authority  # noqa: E402
 from harness import BINARY, ROOT, check, run_parts  # noqa: E402
 from rendering import (  # noqa: E402
     ALL, CASES, CHART, EXAMPLES, HELM, INSTANCES, KUBECTL, KUBERNETES, LEAST, OPERATOR,
@@ -40,6 +42,10 @@ def valid(suite):
     check(suite, "a ServiceMonitor is one by its operator's schema", OPERATOR.exists() and not schema_problem(monitor, KUBERNETES[-1]))
     monitor["spec"]["endpoints"][0]["pathh"] = "/metrics"
     check(suite, "and a slip in it is seen", schema_problem(monitor, KUBERNETES[-1]))
+    rule = render(LEAST, {"prometheusRule": {"enabled": True}})["PrometheusRule", "clerk-authz"]
+    check(suite, "a PrometheusRule is one by its operator's schema", not schema_problem(rule, KUBERNETES[-1]), schema_problem(rule, KUBERNETES[-1]))
+    rule["spec"]["groups"][0]["rules"][0]["exprr"] = "1"
+    check(suite, "and a slip in it is seen too", schema_problem(rule, KUBERNETES[-1]))
     check(suite, "a kind that is not there is seen", schema_problem({"apiVersion": "v1", "kind": "Podd", "metadata": {"name": "x"}}, KUBERNETES[-1]))
 
 
@@ -112,6 +118,7 @@ def switches(suite):
     switch("a budget needs several replicas", "PodDisruptionBudget", {"replicaCount": 1}, several)
     switch("networkPolicy.enabled", "NetworkPolicy", {"networkPolicy": {"enabled": False}}, {})
     switch("serviceMonitor.enabled", "ServiceMonitor", {}, {"serviceMonitor": {"enabled": True}})
+    switch("prometheusRule.enabled", "PrometheusRule", {}, {"prometheusRule": {"enabled": True}})
     switch("serviceAccount.create", "ServiceAccount", {"serviceAccount": {"create": False, "name": "own"}}, {})
     for name, values, key in [
         ("policy", {"policy": {"version": 1}}, "policy.yaml"), ("clerk.instances", {}, "instances.toml"),
@@ -158,6 +165,13 @@ def switches(suite):
         environment(render(LEAST))["CLERK_AUTHZ_LOG_FORMAT"] == "json"
         and environment(render(LEAST, {"settings": {"CLERK_AUTHZ_LOG_FORMAT": "text"}}))["CLERK_AUTHZ_LOG_FORMAT"] == "text"))
     monitor = next(d for (kind, _), d in render(ALL).items() if kind == "ServiceMonitor")
+    rule = next(d for (kind, _), d in render(ALL).items() if kind == "PrometheusRule")
+    # The chart cannot read what stands outside it, and so has a copy.
+    alerts = ROOT / "deploy/prometheus/alerts.yaml"
+    check(suite, "the chart's copy of the alerts is deploy/prometheus/alerts.yaml",
+          (CHART / "files/alerts.yaml").read_text() == alerts.read_text(), "copy it anew")
+    check(suite, "and all of them are in its PrometheusRule", rule["spec"] == yaml.safe_load(alerts.read_text()), rule["spec"])
+    check(suite, "its labels are there to select it by", rule["metadata"]["labels"]["release"] == "x", rule["metadata"])
     services = [d for (kind, _), d in render(ALL).items() if kind == "Service"]
     selected = [s["metadata"]["name"] for s in services if selects(monitor["spec"]["selector"], s["metadata"]["labels"])]
     check(suite, "each replica is counted once", selected == ["clerk-authz"], selected)
@@ -289,7 +303,11 @@ def settings(suite):
         "billing": "0123456789abcdef" * 4,
         "c": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
     }
-    of_all = {"clerk": ["shop"], "callers-secrets": ["billing"]}
+    with tempfile.TemporaryDirectory() as folder:
+        authority = Authority(Path(folder))
+        authority.issue("tls", ["clerk-authz.authz.svc"], server=True)
+        contents |= {name: (Path(folder) / name).read_text() for name in ["ca.crt", "tls.crt", "tls.key"]}
+    of_all = {"clerk": ["shop"], "callers-secrets": ["billing"], "tls": ["ca.crt", "tls.crt", "tls.key"]}
     for name, all_documents in rendered.items():
         with tempfile.TemporaryDirectory() as folder:
             given = environment(all_documents)

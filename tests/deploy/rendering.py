@@ -1,5 +1,6 @@
 """What the chart and the overlays render, and Kubernetes' judgement about it; for manifests.py."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -93,6 +94,9 @@ def strict(schema):
     if not isinstance(schema, dict):
         return schema
     out = {name: strict(part) for name, part in schema.items()}
+    # Go's expressions may have this behind the beginning, Python's may not.
+    if isinstance(schema.get("pattern"), str):
+        out["pattern"] = re.sub(r"^\^\(\?i\)", "(?i)^", schema["pattern"])
     if schema.get("type") == "object" and "properties" in schema and "additionalProperties" not in schema:
         out["additionalProperties"] = False
     return out
@@ -137,6 +141,7 @@ ALL = merged(LEAST, {
     "policy": {"version": 1, "routes": [{"name": "all", "path": "/**", "access": "signed_in"}]},
     "settings": {"CLERK_AUTHZ_CLOCK_SKEW": "3s", "CLERK_AUTHZ_RECONCILE_AT": "off"},
     "autoscaling": {"enabled": True}, "serviceMonitor": {"enabled": True, "labels": {"release": "x"}},
+    "prometheusRule": {"enabled": True, "labels": {"release": "x"}},
     "image": {"digest": "sha256:" + "0" * 64}, "imagePullSecrets": [{"name": "pull"}],
     "podAnnotations": {"a": "b"}, "podLabels": {"c": "d"}, "nodeSelector": {"e": "f"},
     "tolerations": [{"key": "g", "operator": "Exists"}], "priorityClassName": "high",

@@ -5,6 +5,7 @@
 Prints, last, `N passed, N failed, N skipped`.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -40,6 +41,8 @@ def pasted(script, at_least):
     demo = subprocess.Popen(
         [sys.executable, ROOT / "scripts" / script, "--free-ports", BINARY],
         cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        # No collector of the caller's own: the demo has one.
+        env={name: value for name, value in os.environ.items() if not name.startswith("OTEL_")},
     )
     try:
         text = []
@@ -77,7 +80,7 @@ for title, lines, printed in pasted("demo-envoy.py", 10):
         if word in title:
             check(f"{title}: {found}", found in printed, printed)
 
-for title, lines, printed in pasted("demo-replicas.py", 7):
+for title, lines, printed in pasted("demo-replicas.py", 12):
     _, _, expected = title.rpartition(": ")
     # Where both are asked, both answer.
     times = 2 if title.startswith("# both") else 1
@@ -87,6 +90,12 @@ for title, lines, printed in pasted("demo-replicas.py", 7):
     if expected == "0 failed":
         calls = re.search(r"(\d+) calls answered", printed)
         check(f"{title}: of many", calls and int(calls[1]) > 200, printed)
+    if expected == "clerk.request":
+        root = re.search(r"replica-1 clerkauthz\.v1\.AuthzService/SyncUser .* span=(\w+) parent=b7ad6b7169203331$", printed, re.M)
+        check(f"{title}: as a part of its caller's", root, printed)
+        for span in ["clerk.request", "store.apply"]:
+            found = re.search(rf" {re.escape(span)} .* parent={root and root[1]}$", printed, re.M)
+            check(f"{title}: {span} is a part of it", found, printed)
 
 # The small variant of what docs/operations.md says of a rolling restart.
 ran = subprocess.run(
