@@ -21,7 +21,7 @@ mod sync;
 mod verify;
 mod version;
 
-use std::{future::Future, process::ExitCode};
+use std::{future::Future, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -34,6 +34,9 @@ const SUCCESS: u8 = 0;
 const DENIED: u8 = 1;
 /// Could not tell, or could not start.
 const FAILED: u8 = 2;
+/// How long threads that are still at work have when everything else has ended.
+const THREADS_WITHIN: Duration = Duration::from_secs(1);
+
 /// A second signal ended it at once, whatever was under way.
 const CUT_SHORT: u8 = 3;
 
@@ -128,10 +131,11 @@ fn run(command: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> 
         .build()
         .context("cannot start threads")?;
     let ended = runtime.block_on(command);
-    if matches!(ended, Ok(CUT_SHORT)) {
-        // Else it would wait for threads that wait for the disk.
-        runtime.shutdown_background();
-    }
+    // A thread that waits for a disk, or for whoever reads its output, is not waited for without end.
+    runtime.shutdown_timeout(match ended {
+        Ok(CUT_SHORT) => Duration::ZERO,
+        Ok(_) | Err(_) => THREADS_WITHIN,
+    });
     ended
 }
 

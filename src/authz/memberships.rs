@@ -164,7 +164,7 @@ impl Memberships {
             && let Some(Answered { value, as_of }) = mirrored
                 .membership(&instance.name, organization, user, look_up)
                 .await
-            && !self.is_known_since(&key, as_of)
+            && !self.is_known_since(&key, as_of, look_up.now)
         {
             // Remembered, and to be kept by callers, no longer than what Clerk says now.
             let age = look_up.now.since(as_of);
@@ -201,9 +201,10 @@ impl Memberships {
     }
 
     /// Whether something is known of the membership that what the mirror says as of `as_of` must not
-    /// undo: what is younger, or a "no" that is as old.
-    fn is_known_since(&self, key: &MembershipKey, as_of: Timestamp) -> bool {
-        let known = self.memberships.peek(key);
+    /// undo: what is younger, or a "no" that is as old. What was learnt before the clock was set back is
+    /// neither.
+    fn is_known_since(&self, key: &MembershipKey, as_of: Timestamp, now: Timestamp) -> bool {
+        let known = self.memberships.peek(key).filter(|it| it.as_of <= now);
         known.is_some_and(|known| match &*known.value {
             MembershipAnswer::Member(_) => known.as_of > as_of,
             MembershipAnswer::NotAMember | MembershipAnswer::NoOrganization => known.as_of >= as_of,

@@ -15,12 +15,11 @@ use clap::Args;
 use secrecy::ExposeSecret;
 
 use super::{
-    emulator,
-    serve::{end_at_signal, set_up_telemetry},
+    SUCCESS, Signals, emulator,
+    serve::{end_at_signal, set_up_telemetry, start},
 };
 use crate::{
     emulator::{self as offline, SECRET_KEY_PREFIX, WebhookSettings},
-    server,
     settings::{EnvironmentVariables, Settings, SettingsArgs, process_environment},
 };
 
@@ -85,7 +84,11 @@ impl Dev {
         }
         let settings = Settings::load(&self.settings, &environment)?;
         let telemetry = set_up_telemetry(&settings)?;
-        let running = server::start(&settings, server::system_clock()).await?;
+        let mut signals = Signals::listen()?;
+        let Some(running) = start(&settings, &mut signals).await? else {
+            telemetry.end().await;
+            return Ok(SUCCESS);
+        };
         match emulator
             .as_ref()
             .and_then(|emulator| emulator.instances().first())
@@ -100,7 +103,7 @@ impl Dev {
                 running.http_addr()
             ),
         }
-        end_at_signal(running, telemetry, async {
+        end_at_signal(signals, running, telemetry, async {
             if let Some(emulator) = emulator {
                 emulator.stop().await;
             }

@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use clap::Args;
 use tokio::{task::spawn_blocking, time::timeout};
-use tracing::warn;
+use tracing::{info, warn};
 use tracing_appender::non_blocking::WorkerGuard;
 
 use super::{CUT_SHORT, SUCCESS, Signals, run};
@@ -24,7 +24,7 @@ use crate::{
 #[derive(Args)]
 #[command(
     after_help = "Example: CLERK_PUBLISHABLE_KEY=pk_live_… CLERK_AUTHORIZED_PARTIES=https://app.example.com clerk-authz serve\n\
-                  Exit codes: 0 stopped, 2 could not start"
+                  Exit codes: 0 stopped, 2 could not start, 3 a second signal ended it at once"
 )]
 pub(super) struct Serve {
     /// Print every setting with its value and origin, secrets masked, and exit
@@ -44,8 +44,12 @@ impl Serve {
         }
         run(async move {
             let telemetry = set_up_telemetry(&settings)?;
-            let running = server::start(&settings, server::system_clock()).await?;
-            end_at_signal(running, telemetry, async {}).await
+            let mut signals = Signals::listen()?;
+            let Some(running) = start(&settings, &mut signals).await? else {
+                telemetry.end().await;
+                return Ok(SUCCESS);
+            };
+            end_at_signal(signals, running, telemetry, async {}).await
         })
     }
 }
@@ -53,14 +57,29 @@ impl Serve {
 /// How long what was said may take to get away when a second signal has come.
 const LAST_WORDS_WITHIN: Duration = Duration::from_millis(500);
 
+/// Starts the service, unless a signal comes before it answers: as the first process of a container it
+/// would hear of none that it does not wait for.
+pub(super) async fn start(
+    settings: &Settings,
+    signals: &mut Signals,
+) -> anyhow::Result<Option<Running>> {
+    tokio::select! {
+        started = server::start(settings, server::system_clock()) => Ok(Some(started?)),
+        () = signals.next() => {
+            info!("a signal before the start was done: ending");
+            Ok(None)
+        }
+    }
+}
+
 /// Runs until a signal, and ends in order, with `and_then` behind the service; or at once with a second
 /// signal.
 pub(super) async fn end_at_signal(
+    mut signals: Signals,
     running: Running,
     telemetry: Telemetry,
     and_then: impl Future<Output = ()>,
 ) -> anyhow::Result<u8> {
-    let mut signals = Signals::listen()?;
     signals.next().await;
     let ended = async {
         running.stop().await;

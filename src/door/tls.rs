@@ -29,6 +29,8 @@ pub(super) struct Terms {
     pub(super) server: Arc<ServerConfig>,
     /// By which its client is verified; `None` where no certificate is asked for.
     clients: Option<Arc<dyn ClientCertVerifier>>,
+    /// The text of their authorities.
+    client_ca: Option<Arc<[u8]>>,
 }
 
 /// TLS of one door.
@@ -98,7 +100,10 @@ impl DoorTls {
         if Arc::ptr_eq(&current, terms) {
             return true;
         }
-        if let Some(clients) = &current.clients {
+        // Who was let in by the same authorities stays, also where its certificate has ended since.
+        if let Some(clients) = &current.clients
+            && current.client_ca != terms.client_ca
+        {
             let Some((own, between)) = connection.peer_certificates().and_then(<[_]>::split_first)
             else {
                 return false;
@@ -136,6 +141,7 @@ impl Made {
             }
             None => None,
         };
+        let client_ca = material.client_ca.as_deref().map(Arc::from);
         let door = |clients: Option<Arc<dyn ClientCertVerifier>>, protocols: &[&[u8]]| {
             let now = Arc::new(Now(Arc::clone(clock)));
             let server = ServerConfig::builder_with_details(Arc::clone(&read.provider), now)
@@ -156,6 +162,7 @@ impl Made {
             server.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
             Ok(Terms {
                 server: Arc::new(server),
+                client_ca: clients.is_some().then(|| client_ca.clone()).flatten(),
                 clients,
             })
         };

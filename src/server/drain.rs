@@ -17,6 +17,9 @@ use crate::{door::grpc::ConnectionAge, settings::DrainSettings};
 /// within five seconds by themselves; what is cut off here is claimed again when its lease has passed.
 const BACKGROUND_WITHIN: Duration = Duration::from_secs(6);
 
+/// How long the last records of decisions have to be written.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
+
 /// What is told of the end, in this order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ending {
@@ -59,7 +62,8 @@ impl Running {
             }
         });
         if ended.await.is_err() {
-            warn!("calls were still open after {within:?}; ending them");
+            // Their connections end with the process; what they ask of a store that is closed fails.
+            warn!("calls were still open after {within:?}; going on without them");
             abort.iter().for_each(AbortHandle::abort);
         }
         self.ending.background.cancel();
@@ -72,9 +76,12 @@ impl Running {
         if let Some(store) = self.store {
             store.close().await;
         }
-        // What waits is written, on a thread that may wait for the disk.
+        // What waits is written, on a thread that may wait for the disk, or for who reads it.
         let decisions = self.decisions;
-        let _ = spawn_blocking(move || drop(decisions)).await;
+        let written = timeout(WRITTEN_WITHIN, spawn_blocking(move || drop(decisions)));
+        if written.await.is_err() {
+            warn!("the decision log was not written to its end within {WRITTEN_WITHIN:?}");
+        }
         info!("stopped");
     }
 }

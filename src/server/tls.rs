@@ -83,10 +83,11 @@ impl ReloadedTls {
     }
 
     /// Reads the files until the stop, and puts in force what has changed. What is wrong changes nothing,
-    /// and is said once; but not at the first look, since a certificate and its key are two files that
-    /// change one after the other.
+    /// and is said once. Neither at the first look: a certificate and its key are two files that change
+    /// one after the other, and of a file that is being written there may be a part that is good by itself.
     pub(super) async fn reload_on_change(self: Arc<Self>, stop: CancellationToken) {
         let mut in_force = self.loaded.clone();
+        let mut last: Option<TlsMaterial> = None;
         let (mut seen, mut said): (Option<Wrong>, Option<Wrong>) = (None, None);
         loop {
             tokio::select! {
@@ -100,6 +101,10 @@ impl ReloadedTls {
             };
             let applied = match found {
                 Ok(material) if in_force == material => Ok(()),
+                Ok(material) if last.as_ref() != Some(&material) => {
+                    last = Some(material);
+                    continue;
+                }
                 Ok(material) => self.exchange(&material).map(|()| in_force = material),
                 Err(wrong) => Err(wrong),
             };

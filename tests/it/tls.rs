@@ -6,7 +6,7 @@ mod rotation;
 
 use std::net::SocketAddr;
 
-use clerk_authz::{door::PeerInfo, emulator::TokenSpec, server};
+use clerk_authz::{door::PeerInfo, emulator::TokenSpec, keys::Clock, server};
 use rustls::HandshakeKind;
 
 use crate::support::{
@@ -41,6 +41,10 @@ impl Scene {
     }
 
     async fn of(authority: Authority, clients: Authority, files: TlsFiles) -> Self {
+        Self::by(server::system_clock(), authority, clients, files).await
+    }
+
+    async fn by(clock: Clock, authority: Authority, clients: Authority, files: TlsFiles) -> Self {
         let clerk = offline_clerk().await;
         let variables = files.variables();
         let variables: Vec<_> = variables
@@ -48,7 +52,7 @@ impl Scene {
             .map(|(name, value)| (*name, &**value))
             .collect();
         let settings = settings_for(&clerk, &variables);
-        let service = server::start(&settings, server::system_clock()).await;
+        let service = server::start(&settings, clock).await;
         Self {
             service: service.expect("it starts"),
             authority,
@@ -392,11 +396,17 @@ async fn the_health_command_asks_over_tls() {
     let trust = ["--tls-ca", &*mine[2].1];
     let (code, said) = health(&trust, &mine[..2]).await;
     assert_eq!(code, Some(0), "{said}");
-    // Without one it is not answered, nor without TLS, nor where another service answers.
+    // On this machine also where the file has another certificate by now, which was refused.
+    let (code, said) = health(&[], &mine[..2]).await;
+    assert_eq!(code, Some(0), "{said}");
+    // Without one it is not answered, nor without TLS, nor by an authority that signed another's.
+    let stranger = TlsFiles::new(&own, Some(&scene.clients.pem));
+    let of_stranger = stranger.variables();
+    let distrust = ["--tls-ca", &*of_stranger[2].1];
     for (arguments, variables) in [
         (&trust[..], &variables[..0]),
         (&[][..], &variables[..0]),
-        (&[][..], &mine[..2]),
+        (&distrust[..], &mine[..2]),
     ] {
         let (code, said) = health(arguments, variables).await;
         assert_eq!(code, Some(2), "{said}");

@@ -1,6 +1,6 @@
 //! How the probe speaks TLS.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, net::IpAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context;
 use clap::Args;
@@ -23,8 +23,9 @@ use tower::service_fn;
 /// given.
 #[derive(Args)]
 pub(super) struct Tls {
-    /// Speak TLS and trust these authorities, a PEM file. Without it and with --tls-cert the service must
-    /// have exactly that certificate, as it has where it reads the same file
+    /// Speak TLS and trust these authorities, a PEM file. Without it and with --tls-cert whatever listens
+    /// on this machine's own address is asked, as without TLS, and at another address the service must
+    /// have exactly that certificate
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
     /// Speak TLS, and show this certificate, a PEM file, where one is asked for
@@ -62,7 +63,7 @@ impl Tls {
             .trim_end_matches(']')
             .to_owned();
         let name = ServerName::try_from(name).context("the name is no host's")?;
-        let connector = TlsConnector::from(Arc::new(self.config()?));
+        let connector = TlsConnector::from(Arc::new(self.config(is_own(host))?));
         let target = addr.to_owned();
         let connect = service_fn(move |_| {
             let (connector, name, target) = (connector.clone(), name.clone(), target.clone());
@@ -75,7 +76,7 @@ impl Tls {
         Ok(endpoint.connect_with_connector(connect).await?)
     }
 
-    fn config(&self) -> anyhow::Result<ClientConfig> {
+    fn config(&self, is_own: bool) -> anyhow::Result<ClientConfig> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()?;
@@ -93,10 +94,11 @@ impl Tls {
                 builder.with_root_certificates(roots)
             }
             None => {
-                let expected = own
-                    .first()
-                    .cloned()
-                    .context("--tls-cert holds no certificate")?;
+                let first = own.first().cloned();
+                let first = first.context("--tls-cert holds no certificate")?;
+                // Where a new file was refused the service goes on with the certificate of before, and
+                // is not to be restarted for it.
+                let expected = (!is_own).then_some(first);
                 builder
                     .dangerous()
                     .with_custom_certificate_verifier(Arc::new(Exactly { expected, provider }))
@@ -120,11 +122,17 @@ fn certificates(file: &PathBuf) -> anyhow::Result<Vec<CertificateDer<'static>>> 
     read.with_context(|| format!("{} holds no certificate", file.display()))
 }
 
-/// Takes one certificate and no other, whatever name it has: what the service reads itself needs no
-/// authority to say whose it is. That the other side has its key is verified as always.
+/// Whether the host is this machine, by its own address.
+fn is_own(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
+/// Takes one certificate and no other, whatever name it has, or any: what the service reads itself needs
+/// no authority to say whose it is. That the other side has its key is verified as always.
 #[derive(Debug)]
 struct Exactly {
-    expected: CertificateDer<'static>,
+    expected: Option<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -137,7 +145,11 @@ impl ServerCertVerifier for Exactly {
         _ocsp: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if *found == self.expected {
+        if self
+            .expected
+            .as_ref()
+            .is_none_or(|expected| found == expected)
+        {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(rustls::Error::General(

@@ -149,10 +149,12 @@ impl<'a> IdentityHeaders<'a> {
             // Proxies compare in lower case, and remove after they have set.
             let name = name.to_ascii_lowercase();
             let is_ours = IDENTITY_HEADERS.iter().any(|known| *known == *name);
-            if !is_ours && !removed.contains(&Cow::Borrowed(&name)) {
+            if !is_ours {
                 removed.push(Cow::Owned(name));
             }
         }
+        removed.sort_unstable();
+        removed.dedup();
         removed
     }
 }

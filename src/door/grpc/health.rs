@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -40,6 +43,7 @@ pub struct HealthReport {
     counted: Mutex<HashSet<InstanceName>>,
     /// Cancelled once the service leaves, while it still answers.
     draining: CancellationToken,
+    watches_ended: AtomicBool,
 }
 
 impl HealthReport {
@@ -57,6 +61,7 @@ impl HealthReport {
             reporter: HealthReporter::new(),
             counted: Mutex::new(counted),
             draining,
+            watches_ended: AtomicBool::new(false),
         }
     }
 
@@ -113,9 +118,11 @@ impl HealthReport {
         self.draining.is_cancelled()
     }
 
-    /// Ends the streams of whoever watches: else each would hold its connection open to the end.
-    /// It has been told before that the service leaves.
+    /// Ends the streams of whoever watches, once they have been told that the service leaves: else each
+    /// would hold its connection open to the end.
     pub async fn end_watches(&self) {
+        self.report(&self.look()).await;
+        self.watches_ended.store(true, Ordering::Release);
         for name in ["", SERVICE_NAME, LIVENESS_NAME, BACKEND_API_NAME] {
             self.reporter.clone().clear_service_status(name).await;
         }
@@ -133,7 +140,10 @@ impl HealthReport {
                 if changed {
                     log_change(&seen.waiting, seen.draining);
                 }
-                self.report(&seen).await;
+                // Said once more, a name would be there again, and a watch of it would have no end.
+                if !self.watches_ended.load(Ordering::Acquire) {
+                    self.report(&seen).await;
+                }
             }
             let draining = seen.draining;
             last = Some(seen);

@@ -7,7 +7,7 @@
 use std::{io, time::Duration};
 
 use futures_util::FutureExt;
-use tokio::{select, sync::mpsc};
+use tokio::{select, sync::mpsc, task::unconstrained};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 
@@ -91,7 +91,8 @@ pub(super) async fn spread(
         }
     }
     for _ in 0..MADE_AT_THE_END {
-        let Some((connection, _)) = listener.next().now_or_never() else {
+        // tokio gives a task a share of its turns, and would say that there is none where it is used up.
+        let Some((connection, _)) = unconstrained(listener.next()).now_or_never() else {
             break;
         };
         hand_on(connection).await;

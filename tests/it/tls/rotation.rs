@@ -6,13 +6,16 @@ use std::sync::{
 };
 
 use clerk_authz::door::grpc::proto::authz_service_client::AuthzServiceClient;
+use rcgen::ExtendedKeyUsagePurpose;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::{ALICE, Scene};
 use crate::support::{
     about,
-    authority::{Authority, Certificate, tls_client, trusting},
+    authority::{Authority, Certificate, TlsFiles, tls_channel, tls_client, trusting},
+    directory::TestClock,
     eventually,
 };
 
@@ -128,6 +131,44 @@ async fn another_authority_is_in_force_at_once_and_costs_trusted_clients_no_call
     assert!(refused.is_err(), "a connection that was kept");
     scene.call(Some(&new_own)).await.expect("a client of ours");
     assert!(calls.end().await > 0);
+    scene.stop().await;
+}
+
+/// Certificates of workloads live for an hour, connections for longer: nobody is to be cut off because
+/// the service got a new certificate of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_certificate_cuts_off_no_client_whose_own_has_ended_meanwhile() {
+    const YEARS: i64 = 365 * 86_400;
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let files = TlsFiles::new(&authority.server(), Some(&clients.pem));
+    let clock = TestClock::at_now();
+    let scene = Scene::by(clock.as_clock(), authority, clients, files).await;
+    let own = scene.clients.signed(|params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_after = rcgen::date_time_ymd(2100, 1, 1);
+    });
+    let connector = trusting(&scene.authority.pem, Some(&own), &["h2"]);
+    let channel = tls_channel(connector.clone(), scene.grpc()).await;
+    let mut kept = HealthClient::new(channel.expect("connects"));
+    let ask = HealthCheckRequest::default;
+    kept.check(ask()).await.expect("answered");
+
+    clock.step(80 * YEARS);
+    scene.files.put(&scene.authority.server());
+    applied(&scene, 1).await;
+
+    kept.check(ask())
+        .await
+        .expect("over the connection that there was");
+    let channel = tls_channel(connector, scene.grpc()).await;
+    let anew = async {
+        HealthClient::new(channel?)
+            .check(ask())
+            .await
+            .map_err(Into::into)
+    };
+    let anew: Result<_, Box<dyn std::error::Error + Send + Sync>> = anew.await;
+    assert!(anew.is_err(), "a new connection");
     scene.stop().await;
 }
 

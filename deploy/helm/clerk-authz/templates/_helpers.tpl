@@ -101,8 +101,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and $keys.secretKey (lt (int (include "clerk-authz.apiBudget" .)) 10) -}}
   {{- fail (printf "clerk.apiBudget is %d for %s replicas: less than 10 for each. Have fewer replicas" (int .Values.clerk.apiBudget) (include "clerk-authz.maxReplicas" .)) -}}
 {{- end -}}
-{{- if lt (int .Values.terminationGracePeriodSeconds) (add (int .Values.leavePauseSeconds) (int .Values.drainTimeoutSeconds) 6 | int) -}}
-  {{- fail "terminationGracePeriodSeconds is less than leavePauseSeconds, drainTimeoutSeconds and six seconds: calls would be cut off" -}}
+{{- if lt (int .Values.terminationGracePeriodSeconds) (add (int .Values.leavePauseSeconds) (int .Values.drainTimeoutSeconds) 12 | int) -}}
+  {{- fail "terminationGracePeriodSeconds is less than leavePauseSeconds, drainTimeoutSeconds and twelve seconds: what ends behind them would be cut off" -}}
 {{- end -}}
 {{- $own := list "CLERK_AUTHZ_GRPC_ADDR" "CLERK_AUTHZ_HTTP_ADDR" "CLERK_PUBLISHABLE_KEY" "CLERK_AUTHZ_ISSUER" "CLERK_AUTHORIZED_PARTIES" "CLERK_AUDIENCES" "CLERK_AUTHZ_API_BUDGET" "CLERK_AUTHZ_INSTANCES" "CLERK_AUTHZ_POLICY" "CLERK_AUTHZ_CALLERS" "CLERK_AUTHZ_STATE_DIR" "CLERK_AUTHZ_TLS_CERT" "CLERK_AUTHZ_TLS_KEY" "CLERK_AUTHZ_TLS_CLIENT_CA" "CLERK_AUTHZ_DRAIN_PAUSE" "CLERK_AUTHZ_DRAIN_TIMEOUT" -}}
 {{- range $name, $value := .Values.settings -}}

@@ -319,7 +319,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_are_malformed_as_prost_finds_them(
+        fn what_prost_reads_is_read_and_no_bytes_panic(
             bytes in vec(any::<u8>(), 0..200),
         ) {
             let is_message = envoy::CheckRequest::decode(&*bytes).is_ok();
