@@ -4,7 +4,10 @@
 
 use std::{
     array,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -31,6 +34,19 @@ pub struct Histogram {
     counts: [AtomicU64; BOUNDS.len() + 1],
     /// Wraps after 584 years of work.
     sum_nanos: AtomicU64,
+    /// Of those that were followed the last.
+    exemplar: Mutex<Option<Exemplar>>,
+}
+
+/// One duration, and the trace that shows what took it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exemplar {
+    /// Which of the counts it is in.
+    pub class: usize,
+    /// The trace: 32 hexadecimal digits.
+    pub trace_id: String,
+    /// The duration.
+    pub took: Duration,
 }
 
 impl Default for Histogram {
@@ -38,22 +54,40 @@ impl Default for Histogram {
         Self {
             counts: array::from_fn(|_| AtomicU64::new(0)),
             sum_nanos: AtomicU64::new(0),
+            exemplar: Mutex::default(),
         }
     }
+}
+
+fn class_of(took: Duration) -> usize {
+    let class = BOUNDS.iter().position(|bound| took <= *bound);
+    class.unwrap_or(BOUNDS.len())
 }
 
 impl Histogram {
     /// Counts something that took so long.
     pub fn record(&self, took: Duration) {
-        let class = BOUNDS.iter().position(|bound| took <= *bound);
-        self.counts[class.unwrap_or(BOUNDS.len())].fetch_add(1, Relaxed);
+        self.counts[class_of(took)].fetch_add(1, Relaxed);
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.sum_nanos.fetch_add(nanos, Relaxed);
     }
 
+    /// Keeps what was recorded as the one to look at, by its trace.
+    pub fn show(&self, took: Duration, trace_id: String) {
+        let exemplar = Exemplar {
+            class: class_of(took),
+            trace_id,
+            took,
+        };
+        *self.exemplar.lock().unwrap_or_else(PoisonError::into_inner) = Some(exemplar);
+    }
+
     /// What was recorded so far.
     pub fn read(&self) -> Recorded {
+        let exemplar = self.exemplar.lock();
+        let exemplar = exemplar.unwrap_or_else(PoisonError::into_inner).clone();
         Recorded {
+            exemplar,
             counts: array::from_fn(|class| self.counts[class].load(Relaxed)),
             sum: Duration::from_nanos(self.sum_nanos.load(Relaxed)),
         }
@@ -67,6 +101,8 @@ pub struct Recorded {
     pub counts: [u64; BOUNDS.len() + 1],
     /// Of all durations.
     pub sum: Duration,
+    /// One of them that was followed.
+    pub exemplar: Option<Exemplar>,
 }
 
 impl Recorded {

@@ -66,6 +66,11 @@ impl Followed {
         self.0.clone().attach()
     }
 
+    /// The trace that it is a part of: 32 hexadecimal digits.
+    pub fn trace_id(&self) -> String {
+        self.0.span().span_context().trace_id().to_string()
+    }
+
     /// Adds what is known of it.
     pub fn note(&self, name: &'static str, value: impl Into<Value>) {
         self.0.span().set_attribute(KeyValue::new(name, value));

@@ -165,6 +165,11 @@ impl Traffic {
         of.durations.record(took);
     }
 
+    /// A call that took so long was followed.
+    pub(super) fn followed(&self, method: GrpcMethod, took: Duration, trace_id: String) {
+        self.grpc[method as usize].durations.show(took, trace_id);
+    }
+
     pub(super) fn requested(&self, route: Route, status: u16, took: Duration) {
         let of = &self.http[route as usize];
         if STATUSES.contains(&status) {

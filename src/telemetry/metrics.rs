@@ -1,6 +1,10 @@
 //! The catalogue of metrics, and their text in the OpenMetrics format.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use prometheus_client::{
     collector::Collector,
@@ -9,7 +13,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::histogram::{BOUNDS, Recorded};
+use crate::histogram::{BOUNDS, Exemplar, Recorded};
 
 /// How a metric behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +130,54 @@ catalogue! {
 }
 
 /// Writes the values of metrics; every value of one metric at once.
-pub struct Writer<'a>(DescriptorEncoder<'a>);
+pub struct Writer<'a> {
+    encoder: DescriptorEncoder<'a>,
+    exemplars: Exemplars,
+}
+
+/// The exemplars of the text that was written last: the beginning of their line, up to the count, and
+/// what stands behind it. prometheus-client writes only those of durations that it counts
+/// itself, under a lock for each.
+#[derive(Clone, Debug, Default)]
+struct Exemplars(Arc<Mutex<Vec<(String, String)>>>);
+
+impl Exemplars {
+    fn begin(&self) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
+    fn add(&self, metric: Metric, labels: &[(String, String)], exemplar: &Exemplar) {
+        let labels: String = labels
+            .iter()
+            .map(|(name, value)| format!(",{name}=\"{value}\""))
+            .collect();
+        let bound = match BOUNDS.get(exemplar.class) {
+            Some(bound) => bound.as_secs_f64().to_string(),
+            None => "+Inf".to_owned(),
+        };
+        let line = format!("{}_bucket{{le=\"{bound}\"{labels}}} ", metric.name);
+        let (id, took) = (&exemplar.trace_id, exemplar.took.as_secs_f64());
+        let shown = format!(" # {{trace_id=\"{id}\"}} {took}");
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push((line, shown));
+    }
+
+    /// The text with them.
+    fn put_into(&self, text: String) -> String {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.is_empty() {
+            return text;
+        }
+        let lines = text.lines().map(|line| {
+            let shown = all.iter().find(|(begin, _)| line.starts_with(begin));
+            format!("{line}{}\n", shown.map_or("", |(_, shown)| shown))
+        });
+        lines.collect()
+    }
+}
 
 impl Writer<'_> {
     /// The values of `metric`, each with its labels' values in the catalogue's order.
@@ -136,7 +187,7 @@ impl Writer<'_> {
         values: impl IntoIterator<Item = (V, f64)>,
     ) -> fmt::Result {
         use prometheus_client::encoding::EncodeMetric;
-        let mut encoder = self.0.encode_descriptor(
+        let mut encoder = self.encoder.encode_descriptor(
             metric.name,
             metric.help,
             None,
@@ -166,9 +217,9 @@ impl Writer<'_> {
         values: impl IntoIterator<Item = (V, Recorded)>,
     ) -> fmt::Result {
         let (name, help) = (metric.name, metric.help);
-        let mut encoder = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Histogram)?;
+        let mut encoder =
+            self.encoder
+                .encode_descriptor(name, help, None, MetricType::Histogram)?;
         for (labels, recorded) in values {
             let labels = labelled(metric, labels.as_ref());
             // The largest number stands for no bound.
@@ -177,6 +228,9 @@ impl Writer<'_> {
             let (sum, count) = (recorded.sum.as_secs_f64(), recorded.count());
             let mut family = encoder.encode_family(&labels)?;
             family.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+            if let Some(exemplar) = &recorded.exemplar {
+                self.exemplars.add(metric, &labels, exemplar);
+            }
         }
         Ok(())
     }
@@ -195,7 +249,10 @@ fn labelled(metric: Metric, values: &[String]) -> Vec<(String, String)> {
 /// Writes all metrics when they are asked for.
 pub type Source = Box<dyn Fn(&mut Writer<'_>) -> fmt::Result + Send + Sync>;
 
-struct FromSource(Source);
+struct FromSource {
+    source: Source,
+    exemplars: Exemplars,
+}
 
 impl fmt::Debug for FromSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -205,27 +262,45 @@ impl fmt::Debug for FromSource {
 
 impl Collector for FromSource {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        (self.0)(&mut Writer(encoder))
+        self.exemplars.begin();
+        (self.source)(&mut Writer {
+            encoder,
+            exemplars: self.exemplars.clone(),
+        })
     }
 }
 
 /// Makes the text of the metrics.
-pub struct Exporter(Registry);
+pub struct Exporter {
+    registry: Registry,
+    exemplars: Exemplars,
+}
 
 impl Exporter {
     /// Takes the values from `source` at each call.
     pub fn new(source: Source) -> Self {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(FromSource(source)));
-        Self(registry)
+        let exemplars = Exemplars::default();
+        registry.register_collector(Box::new(FromSource {
+            source,
+            exemplars: exemplars.clone(),
+        }));
+        Self {
+            registry,
+            exemplars,
+        }
     }
 
     /// The text in the OpenMetrics format.
     pub fn render(&self) -> String {
+        self.exemplars.put_into(self.text())
+    }
+
+    fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a string does not fail; a source that fails leaves the text without its end
         // mark, which a scraper refuses.
-        match text::encode(&mut text, &self.0) {
+        match text::encode(&mut text, &self.registry) {
             Ok(()) => text,
             Err(fmt::Error) => String::new(),
         }
@@ -234,7 +309,7 @@ impl Exporter {
     /// The text in Prometheus' own format, in which a counter's family has the name that its values
     /// have.
     pub fn render_prometheus(&self) -> String {
-        let text = self.render();
+        let text = self.text();
         let lines = text.lines().filter(|line| *line != "# EOF");
         let is_counter = |name: &str| {
             let mut counters = CATALOGUE.iter().filter(|m| m.kind == Kind::Counter);
@@ -285,5 +360,36 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn a_duration_that_was_followed_is_shown_in_its_class_and_in_openmetrics_alone() {
+        for (took, bound) in [(3, "0.005"), (60_000, "+Inf")] {
+            let histogram = crate::histogram::Histogram::default();
+            let took = Duration::from_millis(took);
+            histogram.record(took);
+            histogram.show(took, "0af7651916cd43dd8448eb211c80319c".to_owned());
+            let exporter = Exporter::new(Box::new(move |writer| {
+                let other = crate::histogram::Histogram::default();
+                let of = |rpc: &str| [rpc.to_owned()];
+                let values = [
+                    (of("Check"), histogram.read()),
+                    (of("GetUser"), other.read()),
+                ];
+                writer.write_durations(GRPC_CALL_DURATION, values)
+            }));
+
+            let text = exporter.render();
+
+            let expected = format!(
+                "clerk_authz_grpc_call_duration_seconds_bucket{{le=\"{bound}\",rpc=\"Check\"}} 1 \
+                 # {{trace_id=\"0af7651916cd43dd8448eb211c80319c\"}} {}\n",
+                took.as_secs_f64()
+            );
+            assert!(text.contains(&expected), "{text}");
+            assert_eq!(text.matches("trace_id").count(), 1, "{text}");
+            assert!(text.ends_with("# EOF\n"), "{text}");
+            assert!(!exporter.render_prometheus().contains("trace_id"));
+        }
     }
 }

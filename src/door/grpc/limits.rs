@@ -186,6 +186,8 @@ impl Counted {
         let took = self.began.elapsed();
         self.stats.traffic().called(self.method, code, took);
         if let Some(followed) = self.followed.take() {
+            let traffic = self.stats.traffic();
+            traffic.followed(self.method, took, followed.trace_id());
             followed.note("rpc.system", "grpc");
             followed.note("rpc.grpc.status_code", code as i64);
             // By the specification these are faults of the server.

@@ -193,6 +193,16 @@ async fn one_trace_leads_from_the_caller_through_us_to_clerk_and_the_database() 
         let parent = format!("00-{TRACE}-{}-01", hex(&span.span_id));
         assert!(told.contains(&parent), "{told:?}");
     }
+    // A panel of durations leads to it.
+    let metrics = get(scene.service.http_addr, "/metrics").await.1;
+    let shown = metrics
+        .lines()
+        .filter(|line| line.contains(&format!(" # {{trace_id=\"{TRACE}\"}} ")));
+    let shown: Vec<&str> = shown.collect();
+    assert!(
+        matches!(shown[..], [line] if line.contains("rpc=\"SyncUser\"")),
+        "{shown:?}"
+    );
     let resource = collector.resource();
     assert_eq!(
         attribute(&resource, "service.name").as_deref(),
