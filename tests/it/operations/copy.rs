@@ -226,6 +226,8 @@ async fn all_of_a_database_is_in_the_other_one() {
 /// a store of its own, as each command is: an idle connection of the one before would be somebody else's.
 async fn copy_when_alone(from: &Database, to: &SqlStore) -> Result<Vec<CopiedTable>, CopyError> {
     for _ in 0..5 {
+        // It waits for two seconds, and what is open then stays open until the process ends.
+        from.store.close().await;
         let store = from.replica().await;
         let ended = store.copy_to(to, &|_| {}).await;
         store.close().await;
@@ -269,7 +271,6 @@ async fn a_copy_that_was_broken_off_has_left_nothing() {
             .await;
 
             // The next one does it.
-            source.store.close().await;
             let copied = copy_when_alone(&source, &target.store).await;
             assert_eq!(copied.expect("copied")[0].rows, 4);
             let again = copy_when_alone(&source, &target.store).await;
