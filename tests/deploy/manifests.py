@@ -154,13 +154,13 @@ def switches(suite):
     digest = "sha256:" + "a" * 64
     image = container(render(LEAST, {"image": {"digest": digest, "tag": "1.2.3"}}))["image"]
     check(suite, "a digest beats a tag", image.endswith(f"/clerk-authz@{digest}"), image)
-    pause = {"leavePauseSeconds": 20, "drainTimeoutSeconds": 30, "terminationGracePeriodSeconds": 60}
+    pause = {"leavePauseSeconds": 20, "drainTimeoutSeconds": 30, "terminationGracePeriodSeconds": 62}
     rendered = render(LEAST, pause)
     check(suite, "the pause before the end", (
         environment(rendered)["CLERK_AUTHZ_DRAIN_PAUSE"] == "20s"
         and environment(rendered)["CLERK_AUTHZ_DRAIN_TIMEOUT"] == "30s"
         and "lifecycle" not in container(rendered)
-        and pod(rendered)["terminationGracePeriodSeconds"] == 60))
+        and pod(rendered)["terminationGracePeriodSeconds"] == 62))
     check(suite, "logs are JSON, unless said otherwise", (
         environment(render(LEAST))["CLERK_AUTHZ_LOG_FORMAT"] == "json"
         and environment(render(LEAST, {"settings": {"CLERK_AUTHZ_LOG_FORMAT": "text"}}))["CLERK_AUTHZ_LOG_FORMAT"] == "text"))
@@ -238,7 +238,7 @@ def refusals(suite):
         ("instances and an instance", merged(LEAST, {"clerk": {"instances": INSTANCES}}), "stands in place of"),
         ("fewer at most than at least", merged(LEAST, {"autoscaling": {"minReplicas": 9}}), "greater than autoscaling.maxReplicas"),
         ("a budget for nobody", merged(merged(LEAST, secret), {"clerk": {"apiBudget": 20}}), "less than 10 for each"),
-        ("an end before its time", merged(LEAST, {"leavePauseSeconds": 25}), "calls would be cut off"),
+        ("an end before its time", merged(LEAST, {"leavePauseSeconds": 25}), "would be cut off"),
         ("a secret as a setting", merged(LEAST, {"settings": {"CLERK_SECRET_KEY": "sk"}}), "is a secret"),
         ("its file as a setting", merged(LEAST, {"settings": {"CLERK_AUTHZ_DATABASE_URL_FILE": "/x"}}), "is a secret"),
         ("a setting that the chart has", merged(LEAST, {"settings": {"CLERK_AUTHZ_GRPC_ADDR": "0.0.0.0:1"}}), "is what the chart sets"),

@@ -17,17 +17,17 @@ pub(super) fn print(cast: &Cast<'_>, binary: &str) {
         "{bold}# a call from machine to machine: a JWT, and the same opaque{bold:#}\n\
          TOKEN=$(token '{user}&kind=m2m')\n\
          authz VerifySession '{machine}'    # \"machine\"\n\
-         authz VerifySession '{{\"token\":\"'$TOKEN'\"}}'    # denied, TOKEN_TYPE_NOT_ACCEPTED: it was not asked for\n\
+         authz VerifySession '{{\"token\":\"'$TOKEN'\"}}'    # TOKEN_TYPE_NOT_ACCEPTED\n\
          authz ExplainDecision '{{\"verify_session\":{machine}}}'\n\
          TOKEN=$(token '{user}&kind=m2m&opaque=true')\n\
-         authz VerifySession '{machine}'    # \"machine\": Clerk was asked\n\
+         authz VerifySession '{machine}'    # \"machine\"\n\
          {binary} verify --accept m2m_token \"$TOKEN\"\n\n\
          {bold}# an API key, until it is revoked{bold:#}\n\
          KEY=$(token '{user}&kind=api_key&scopes=reports')\n\
          ID=$(authz VerifySession '{key}' | {ITS_ID}); echo $ID\n\
-         authz ExplainDecision '{{\"verify_session\":{key}}}'    # every rule\n\
+         authz ExplainDecision '{{\"verify_session\":{key}}}'\n\
          curl -s -X DELETE {clerk}/_emulator/tokens/$ID\n\
-         authz ExplainDecision '{{\"verify_session\":{key}}}'    # denied, SESSION_REVOKED: it asks anew\n\
-         authz VerifySession '{key}'    # the same, within a minute\n"
+         authz ExplainDecision '{{\"verify_session\":{key}}}'    # SESSION_REVOKED\n\
+         authz VerifySession '{key}'    # SESSION_REVOKED\n"
     );
 }
