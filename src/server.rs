@@ -9,6 +9,7 @@ mod drain;
 mod inboxes;
 mod instances;
 mod listening;
+mod looks;
 mod metrics;
 mod mirror;
 mod policies;

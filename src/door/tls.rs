@@ -27,10 +27,22 @@ use crate::{identity::Timestamp, keys::Clock};
 /// What one connection is opened under.
 pub(super) struct Terms {
     pub(super) server: Arc<ServerConfig>,
-    /// By which its client is verified; `None` where no certificate is asked for.
-    clients: Option<Arc<dyn ClientCertVerifier>>,
+    /// `None` where no certificate is asked for.
+    clients: Option<Clients>,
+}
+
+/// By which clients are verified.
+#[derive(Clone)]
+struct Clients {
+    verifier: Arc<dyn ClientCertVerifier>,
     /// The text of their authorities.
-    client_ca: Option<Arc<[u8]>>,
+    authorities: Arc<[u8]>,
+}
+
+impl Terms {
+    fn authorities(&self) -> Option<&[u8]> {
+        self.clients.as_ref().map(|clients| &*clients.authorities)
+    }
 }
 
 /// TLS of one door.
@@ -102,14 +114,14 @@ impl DoorTls {
         }
         // Who was let in by the same authorities stays, also where its certificate has ended since.
         if let Some(clients) = &current.clients
-            && current.client_ca != terms.client_ca
+            && current.authorities() != terms.authorities()
         {
             let Some((own, between)) = connection.peer_certificates().and_then(<[_]>::split_first)
             else {
                 return false;
             };
             let now = Now(Arc::clone(&self.clock)).current_time();
-            let verified = now.map(|now| clients.verify_client_cert(own, between, now));
+            let verified = now.map(|now| clients.verifier.verify_client_cert(own, between, now));
             let is_good = verified.is_some_and(|verified| verified.is_ok());
             if !is_good {
                 return false;
@@ -130,25 +142,27 @@ struct Made {
 impl Made {
     fn of(material: &TlsMaterial, clock: &Clock) -> Result<Self, TlsProblem> {
         let read = material.read(clock())?;
-        let clients = match read.authorities {
-            Some(roots) => {
+        let clients = match read.authorities.zip(material.client_ca.as_deref()) {
+            Some((roots, text)) => {
                 let verifier = WebPkiClientVerifier::builder_with_provider(
                     Arc::new(roots),
                     Arc::clone(&read.provider),
                 );
                 let verifier = verifier.build();
-                Some(verifier.map_err(|error| TlsProblem::ClientCa(error.to_string()))?)
+                Some(Clients {
+                    verifier: verifier.map_err(|error| TlsProblem::ClientCa(error.to_string()))?,
+                    authorities: text.into(),
+                })
             }
             None => None,
         };
-        let client_ca = material.client_ca.as_deref().map(Arc::from);
-        let door = |clients: Option<Arc<dyn ClientCertVerifier>>, protocols: &[&[u8]]| {
+        let door = |clients: Option<Clients>, protocols: &[&[u8]]| {
             let now = Arc::new(Now(Arc::clone(clock)));
             let server = ServerConfig::builder_with_details(Arc::clone(&read.provider), now)
                 .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
                 .map_err(|error| TlsProblem::Certificate(error.to_string()))?;
             let server = match &clients {
-                Some(clients) => server.with_client_cert_verifier(Arc::clone(clients)),
+                Some(clients) => server.with_client_cert_verifier(Arc::clone(&clients.verifier)),
                 None => server.with_no_client_auth(),
             };
             let mut server = server.with_cert_resolver(Arc::new(
@@ -162,7 +176,6 @@ impl Made {
             server.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
             Ok(Terms {
                 server: Arc::new(server),
-                client_ca: clients.is_some().then(|| client_ca.clone()).flatten(),
                 clients,
             })
         };

@@ -7,20 +7,17 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use super::looks::{LOOK_INTERVAL, look};
 use crate::{
     callers::Callers,
     settings::{self, Settings},
 };
-
-/// How often the files are looked at.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The rules of a running service.
 pub(super) struct CallerRules {
@@ -61,14 +58,9 @@ impl CallerRules {
     pub(super) async fn reload_on_change(self: Arc<Self>, stop: CancellationToken) {
         let mut said = None;
         loop {
-            tokio::select! {
-                () = sleep(LOOK_INTERVAL) => {}
-                () = stop.cancelled() => return,
-            }
             let file = self.file.clone();
-            let read = spawn_blocking(move || settings::load_callers(&file));
-            // The runtime ends otherwise.
-            let Ok(read) = read.await else {
+            let read = move || settings::load_callers(&file);
+            let Some(read) = look(&stop, LOOK_INTERVAL, read).await else {
                 return;
             };
             match read {

@@ -9,11 +9,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
-use super::{inboxes::InboxSet, revocations::RevocationSet};
+use super::{inboxes::InboxSet, looks::look, revocations::RevocationSet};
 use crate::{
     authz::{Instance, InstanceSerial, Instances, Verifier},
     clerk::{ApiOptions, BackendApi, HttpJwksSource},
@@ -330,26 +329,23 @@ impl InstanceSet {
     ) {
         let mut said = None;
         loop {
-            tokio::select! {
-                () = sleep(LOOK_INTERVAL) => {}
-                () = self.stop.cancelled() => return,
-            }
             let read = {
                 let file = file.clone();
-                spawn_blocking(move || settings::load_instances(&file)).await
+                move || settings::load_instances(&file)
+            };
+            let Some(read) = look(&self.stop, LOOK_INTERVAL, read).await else {
+                return;
             };
             let applied = match read {
-                Ok(Ok(wanted)) if self.is(&wanted) => {
+                Ok(wanted) if self.is(&wanted) => {
                     said = None;
                     continue;
                 }
-                Ok(Ok(wanted)) => match self.lacking(&wanted) {
+                Ok(wanted) => match self.lacking(&wanted) {
                     Some(problems) => Err(problems),
                     None => self.apply(&wanted).await,
                 },
-                Ok(Err(problems)) => Err(problems),
-                // The runtime ends.
-                Err(_) => return,
+                Err(problems) => Err(problems),
             };
             match applied {
                 Ok(instances) => {

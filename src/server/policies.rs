@@ -8,22 +8,20 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
-use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::StartError;
+use super::{
+    StartError,
+    looks::{LOOK_INTERVAL, look},
+};
 use crate::{
     authz::{Checker, Gatekeeper},
     policy::Policy,
     settings::Settings,
 };
-
-/// How often the files are looked at.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a policy is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,18 +119,22 @@ impl Policies {
     pub(super) async fn reload_on_change(self: Arc<Self>, stop: CancellationToken) {
         let mut said: [Option<String>; 2] = [None, None];
         loop {
-            tokio::select! {
-                () = sleep(LOOK_INTERVAL) => {}
-                () = stop.cancelled() => return,
-            }
-            for (kind, file) in &self.files {
+            let files = self.files.iter().map(|(kind, file)| {
+                let current = self.current(*kind);
+                (file.clone(), current)
+            });
+            let files: Vec<_> = files.collect();
+            let read = move || {
+                let found = files.iter();
+                found
+                    .map(|(file, current)| read_unless(file, current.as_deref()))
+                    .collect::<Vec<_>>()
+            };
+            let Some(found) = look(&stop, LOOK_INTERVAL, read).await else {
+                return;
+            };
+            for ((kind, file), found) in self.files.iter().zip(found) {
                 let (kind, said) = (*kind, &mut said[*kind as usize]);
-                let (path, current) = (file.clone(), self.current(kind));
-                let read = move || read_unless(&path, current.as_deref());
-                // The runtime ends otherwise.
-                let Ok(found) = spawn_blocking(read).await else {
-                    return;
-                };
                 match found {
                     Ok(None) => *said = None,
                     Ok(Some(policy)) => {

@@ -7,14 +7,15 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
-use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::StartError;
+use super::{
+    StartError,
+    looks::{LOOK_INTERVAL, look},
+};
 use crate::{
     door::{Tls, TlsMaterial, TlsProblem},
     keys::Clock,
@@ -25,8 +26,6 @@ const CERTIFICATE: &str = "CLERK_AUTHZ_TLS_CERT";
 const KEY: &str = "CLERK_AUTHZ_TLS_KEY";
 const CLIENT_CA: &str = "CLERK_AUTHZ_TLS_CLIENT_CA";
 
-/// How often the files are looked at; a change shows within it.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// A file of more bytes than this is none of TLS.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -90,13 +89,8 @@ impl ReloadedTls {
         let mut last: Option<TlsMaterial> = None;
         let (mut seen, mut said): (Option<Wrong>, Option<Wrong>) = (None, None);
         loop {
-            tokio::select! {
-                () = sleep(LOOK_INTERVAL) => {}
-                () = stop.cancelled() => return,
-            }
             let files = self.files.clone();
-            // The runtime ends otherwise.
-            let Ok(found) = spawn_blocking(move || read(&files)).await else {
+            let Some(found) = look(&stop, LOOK_INTERVAL, move || read(&files)).await else {
                 return;
             };
             let applied = match found {

@@ -57,12 +57,9 @@ impl Tls {
     /// Connects to `addr`, a host and a port.
     pub(super) async fn connect(&self, addr: &str) -> anyhow::Result<Channel> {
         let host = addr.rsplit_once(':').map_or(addr, |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
         let name = self.tls_server_name.as_deref().unwrap_or(host);
-        let name = name
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
-        let name = ServerName::try_from(name).context("the name is no host's")?;
+        let name = ServerName::try_from(name.to_owned()).context("the name is no host's")?;
         let connector = TlsConnector::from(Arc::new(self.config(is_own(host))?));
         let target = addr.to_owned();
         let connect = service_fn(move |_| {
@@ -124,7 +121,6 @@ fn certificates(file: &PathBuf) -> anyhow::Result<Vec<CertificateDer<'static>>> 
 
 /// Whether the host is this machine, by its own address.
 fn is_own(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
