@@ -86,7 +86,7 @@ impl ReloadedTls {
     /// one after the other, and of a file that is being written there may be a part that is good by itself.
     pub(super) async fn reload_on_change(self: Arc<Self>, stop: CancellationToken) {
         let mut in_force = self.loaded.clone();
-        let mut last: Option<TlsMaterial> = None;
+        let mut settling = Settling::default();
         let (mut seen, mut said): (Option<Wrong>, Option<Wrong>) = (None, None);
         loop {
             let files = self.files.clone();
@@ -95,10 +95,7 @@ impl ReloadedTls {
             };
             let applied = match found {
                 Ok(material) if in_force == material => Ok(()),
-                Ok(material) if last.as_ref() != Some(&material) => {
-                    last = Some(material);
-                    continue;
-                }
+                Ok(material) if !settling.is_seen_again(&material) => continue,
                 Ok(material) => self.exchange(&material).map(|()| in_force = material),
                 Err(wrong) => Err(wrong),
             };
@@ -129,6 +126,27 @@ impl ReloadedTls {
                 "a file of TLS is wrong; what was before stays in force"
             );
         }
+    }
+}
+
+/// What was seen at the last look.
+#[derive(Debug)]
+struct Settling<T>(Option<T>);
+
+impl<T> Default for Settling<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T: Clone + PartialEq> Settling<T> {
+    /// Whether two looks, one after the other, saw the same.
+    fn is_seen_again(&mut self, seen: &T) -> bool {
+        let is_same = self.0.as_ref() == Some(seen);
+        if !is_same {
+            self.0 = Some(seen.clone());
+        }
+        is_same
     }
 }
 
@@ -172,4 +190,17 @@ fn read_one(variable: &'static str, file: &Path) -> Result<Vec<u8>, Wrong> {
         )));
     }
     fs::read(file).map_err(cannot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_file_that_is_being_written_no_part_counts() {
+        let mut settling = Settling::default();
+        let looks = ["one authority", "both", "both", "both", "one authority"];
+        let seen_again = looks.map(|text| settling.is_seen_again(&text));
+        assert_eq!(seen_again, [false, false, true, true, false]);
+    }
 }

@@ -1,6 +1,6 @@
 //! How the service ends, and how a connection does: the binary at a real SIGTERM.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, process::Stdio, time::Duration};
 
 use clerk_authz::{
     door::grpc::proto::{
@@ -10,7 +10,12 @@ use clerk_authz::{
     emulator::{Emulator, Endpoint, Faults, TokenSpec},
 };
 use futures_util::future::join_all;
-use tokio::{net::TcpStream, task::JoinHandle, time::Instant};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    process::Command,
+    task::JoinHandle,
+    time::Instant,
+};
 use tonic::{Code, Status, Streaming, transport::Channel};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
@@ -22,7 +27,7 @@ use crate::support::{
     database::Place,
     eventually,
     frames::{ACK, Frames, GOAWAY, PING, frame},
-    grpc_port, http_client, offline_clerk,
+    grpc_port, http_client, loopback, offline_clerk,
     process::Service,
     reason_of,
     webhook::{SECRET, user_updated},
@@ -313,4 +318,47 @@ async fn connections_grow_old_at_different_times_and_their_calls_end() {
     scene.service.kill().await;
     scene.clerk.stop().await;
     endless.stop().await;
+}
+
+/// As the first process of a container it hears of no signal that it does not wait for.
+#[tokio::test]
+async fn a_signal_during_the_start_ends_it() {
+    // Who has the keys and never says them holds the start up.
+    let silent = TcpListener::bind(loopback()).await.expect("a port");
+    let keys = format!(
+        "http://{}/jwks.json",
+        silent.local_addr().expect("it is bound")
+    );
+    let clerk = offline_clerk().await;
+    let key = clerk.instances()[0].publishable_key().as_str().to_owned();
+    let issuer = clerk.instances()[0].issuer().as_str().to_owned();
+    let child = Command::new(env!("CARGO_BIN_EXE_clerk-authz"))
+        .arg("serve")
+        .env_clear()
+        .envs([
+            ("CLERK_PUBLISHABLE_KEY", &*key),
+            ("CLERK_AUTHZ_ISSUER", &issuer),
+            ("CLERK_AUTHZ_JWKS_URL", &keys),
+            ("CLERK_AUTHORIZED_PARTIES", "http://localhost:3000"),
+            ("CLERK_AUTHZ_GRPC_ADDR", "127.0.0.1:0"),
+            ("CLERK_AUTHZ_HTTP_ADDR", "127.0.0.1:0"),
+        ])
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("it runs");
+    let asked = tokio::time::timeout(PATIENCE, silent.accept()).await;
+    let _asked = asked.expect("it asks for the keys").expect("a connection");
+
+    let id = child.id().expect("it runs").to_string();
+    let sent = Command::new("kill").args(["-TERM", &id]).status().await;
+    assert!(sent.expect("kill runs").success());
+
+    let ended = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+    let ended = ended.expect("it ends in time").expect("it ran");
+    let log = String::from_utf8(ended.stderr).expect("text");
+    assert_eq!(ended.status.code(), Some(0), "{log}");
+    assert!(log.contains("before the start was done"), "{log}");
+    assert!(!log.contains(" listening "), "{log}");
+    clerk.stop().await;
 }

@@ -101,7 +101,11 @@ pub(super) async fn spread(
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::join_all;
+    use tokio::{net::TcpStream, task::consume_budget};
+
     use super::*;
+    use crate::door::ListenerLimits;
 
     #[test]
     fn ages_are_spread_by_a_tenth_to_both_sides() {
@@ -119,6 +123,50 @@ mod tests {
             ages,
             [900, 925, 950, 975, 1_000, 1_025, 1_050, 1_075, 1_100]
         );
+    }
+
+    /// More than tokio lets a task do in one turn, and fewer than any kernel keeps. A turn may end at an
+    /// accept or at what follows it.
+    #[tokio::test]
+    async fn what_the_kernel_has_connected_at_the_end_is_taken_up() {
+        const CLIENTS: usize = 100;
+        for done_before in [0, 1] {
+            let limits = ListenerLimits {
+                max_connections: 1_000,
+                opening_bytes: 1,
+                opening_within: Duration::from_secs(10),
+                max_age: None,
+            };
+            let listener = GuardedListener::bind(([127, 0, 0, 1], 0).into(), limits).await;
+            let listener = listener.expect("a port");
+            let addr = listener.local_addr().expect("it is bound");
+            let mut clients = Vec::new();
+            for _ in 0..CLIENTS {
+                let client = TcpStream::connect(addr.expect("a port")).await;
+                clients.push(client.expect("connects"));
+            }
+            let age = ConnectionAge {
+                max: Duration::from_secs(1_800),
+                grace: Duration::from_secs(11),
+            };
+            let (lanes, taken): (Vec<_>, Vec<_>) = ages(Some(age)).into_iter().map(lane).unzip();
+            let stop = CancellationToken::new();
+            stop.cancel();
+            let taken = taken.into_iter().map(|taken| taken.collect::<Vec<_>>());
+            let taken = tokio::spawn(join_all(taken));
+            let spreading = tokio::spawn(async move {
+                for _ in 0..done_before {
+                    consume_budget().await;
+                }
+                spread(listener, lanes, stop).await;
+            });
+
+            spreading.await.expect("no panic");
+
+            let taken = taken.await.expect("no panic");
+            let count = taken.iter().map(Vec::len).sum::<usize>();
+            assert_eq!(count, CLIENTS, "{done_before}");
+        }
     }
 
     #[test]
