@@ -34,10 +34,13 @@ use crate::{
 const ROUNDS: usize = 5;
 /// Requests of a round, after as many for warmth once.
 const REQUESTS: usize = 15_000;
-/// The pace against the highest rate of clerk-authz by TCP; `LOAD_PACE` sets another. Requests that come
-/// one by one wake both processes each, which many at once share: at half of the highest rate the core
-/// may be full.
-const OF_THE_HIGHEST: f64 = 0.5;
+/// The pace is that at which Envoy and clerk-authz by TCP take this part of their core; `LOAD_PACE` sets
+/// one against the highest rate instead. Requests that come one by one wake both processes each, which
+/// many at once share: at half of the highest rate the core may be full.
+const OF_THE_CORE: f64 = 0.5;
+/// Where the search for it begins, against the highest rate, and how many rounds it takes.
+const FIRST_PACE: f64 = 0.15;
+const SEARCH_ROUNDS: usize = 4;
 /// Rounds at a pace.
 const PACED_ROUNDS: usize = 7;
 /// Requests of a round at a pace, behind some that are not measured.
@@ -118,6 +121,23 @@ impl<'s> SetUp<'s> {
         self.paced_cpu.push(both / PACED_REQUESTS as f64);
         self.p50.push(percentile(&mut latencies, 0.50));
         self.p99.push(percentile(&mut latencies, 0.99));
+    }
+
+    /// The requests a second at which it takes its part of the core.
+    async fn half_load(&mut self, token: &str) -> f64 {
+        let mut rate = self.figures().rate * FIRST_PACE;
+        for _ in 0..SEARCH_ROUNDS {
+            self.paced_round(token, rate).await;
+            let busy = self.paced_cpu.last().expect("a round") * 1e-6 * rate;
+            say(&format!(
+                "{rate:.0} requests a second take {busy:.2} of the core"
+            ));
+            rate *= OF_THE_CORE / busy;
+        }
+        for figures in [&mut self.paced_cpu, &mut self.p50, &mut self.p99] {
+            figures.clear();
+        }
+        rate
     }
 
     fn figures(&self) -> Figures {
@@ -214,9 +234,10 @@ pub(crate) async fn measure(bench: &Bench) {
         set_ups.push(SetUp::start(name, filter, authorizer).await);
     }
     measure_cpu(&mut set_ups, &token);
-    let part = std::env::var("LOAD_PACE").ok();
-    let part = part.map_or(OF_THE_HIGHEST, |part| part.parse().expect("a number"));
-    let pace = set_ups[4].figures().rate * part;
+    let pace = match std::env::var("LOAD_PACE") {
+        Ok(part) => set_ups[4].figures().rate * part.parse::<f64>().expect("a number"),
+        Err(_) => set_ups[4].half_load(&token).await,
+    };
     say(&format!("latencies at {pace:.0} requests a second"));
     for _ in 0..PACED_ROUNDS {
         for set_up in &mut set_ups {

@@ -9,6 +9,7 @@ mod checks;
 mod client;
 mod empty;
 mod envoy;
+mod machine;
 mod mirror;
 #[allow(
     dead_code,
@@ -209,6 +210,9 @@ async fn measure() {
         service.accepts().await;
         rows.extend(verification::measure(&bench, &service, start).await);
         rows.extend(checks::measure(&bench, &service).await);
+    }
+    if is_wanted("machine") {
+        rows.extend(machine::measure(&bench).await);
     }
     if is_wanted("proxy") {
         rows.extend(proxy::measure(&bench).await);

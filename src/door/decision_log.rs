@@ -69,18 +69,21 @@ impl DecisionLog {
             return;
         }
         let latency = began.elapsed();
+        let new_id;
         let decision_id = match record.decision_id {
-            Some(id) => id.to_owned(),
-            None => new_decision_id(),
+            Some(id) => id,
+            None => {
+                new_id = new_decision_id();
+                &new_id
+            }
         };
         let made = Made {
             time: (on.clock)(),
-            decision_id: &decision_id,
+            decision_id,
             latency,
             sample_rate,
         };
-        let line = record.line(&made);
-        (on.write)(&line);
+        record.write(&made, |line| (on.write)(line));
     }
 }
 

@@ -1,7 +1,7 @@
 //! A record of the decision log. docs/decision-log.schema.json is its schema, and
 //! docs/decision-log.md says what each member is for.
 
-use std::{io::Write, time::Duration};
+use std::{cell::RefCell, io::Write, time::Duration};
 
 #[cfg(test)]
 use serde::Serialize;
@@ -143,8 +143,8 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// As JSON, with its end.
-    pub(super) fn line(&self, made: &Made<'_>) -> Vec<u8> {
+    /// Gives it as JSON, with its end, to `take`.
+    pub(super) fn write(&self, made: &Made<'_>, take: impl FnOnce(&[u8])) {
         let trace_id = trace::id();
         let line = Line {
             time: made.time,
@@ -182,7 +182,10 @@ impl<'a> Record<'a> {
             latency_microseconds: u64::try_from(made.latency.as_micros()).unwrap_or(u64::MAX),
             sample_rate: made.sample_rate,
         };
-        line.write()
+        PAPER.with_borrow_mut(|paper| {
+            line.write(paper);
+            take(&paper.line);
+        });
     }
 }
 
@@ -194,8 +197,40 @@ pub(super) struct Made<'a> {
     pub(super) sample_rate: f64,
 }
 
-/// About as long as most lines.
-const LINE_BYTES: usize = 512;
+thread_local! {
+    static PAPER: RefCell<Paper> = RefCell::default();
+}
+
+/// What a thread writes on, again and again: neither memory nor the date is made anew for each record.
+#[derive(Default)]
+struct Paper {
+    line: Vec<u8>,
+    /// The second that was written last, and its text up to the point.
+    second: Option<(i64, String)>,
+}
+
+impl Paper {
+    fn put_time(&mut self, time: Timestamp) {
+        let second = time.unix_seconds();
+        if self.second.as_ref().is_none_or(|(last, _)| *last != second) {
+            let text = Timestamp::from_unix_seconds(second).to_string();
+            match text.strip_suffix("000Z") {
+                Some(text) => self.second = Some((second, text.to_owned())),
+                None => self.second = None,
+            }
+        }
+        // Writing into memory does not fail.
+        let _ = match &self.second {
+            Some((_, text)) => {
+                let millis = time.unix_millis().rem_euclid(1_000);
+                self.line.extend_from_slice(text.as_bytes());
+                write!(self.line, "{millis:03}Z")
+            }
+            // It has no such form.
+            None => write!(self.line, "{time}"),
+        };
+    }
+}
 
 /// What is not known is not there.
 #[cfg_attr(test, derive(Serialize))]
@@ -244,7 +279,7 @@ struct Line<'a> {
 impl Line<'_> {
     /// As JSON, with its end. Written member by member: at a hundred thousand decisions a second serde's
     /// way, which takes a text byte by byte, costs more than the decision.
-    fn write(&self) -> Vec<u8> {
+    fn write(&self, paper: &mut Paper) {
         let Self {
             time,
             decision_id,
@@ -270,9 +305,11 @@ impl Line<'_> {
             latency_microseconds,
             sample_rate,
         } = *self;
-        let mut line = Vec::with_capacity(LINE_BYTES);
-        // Writing into memory does not fail, nor are these numbers that JSON has not.
-        let _ = write!(line, "{{\"time\":\"{time}\"");
+        paper.line.clear();
+        paper.line.extend_from_slice(b"{\"time\":\"");
+        paper.put_time(time);
+        let line = &mut paper.line;
+        line.push(b'"');
         for (name, text) in [
             ("decision_id", Some(decision_id)),
             ("request_id", request_id),
@@ -296,16 +333,15 @@ impl Line<'_> {
             ("source", source),
         ] {
             if let Some(text) = text {
-                put(&mut line, name, text);
+                put(line, name, text);
             }
         }
-        let _ = write!(
-            line,
-            ",\"latency_microseconds\":{latency_microseconds},\"sample_rate\":"
-        );
-        let _ = serde_json::to_writer(&mut line, &sample_rate);
+        line.extend_from_slice(b",\"latency_microseconds\":");
+        // Writing into memory does not fail, nor are these numbers that JSON has not.
+        let _ = serde_json::to_writer(&mut *line, &latency_microseconds);
+        line.extend_from_slice(b",\"sample_rate\":");
+        let _ = serde_json::to_writer(&mut *line, &sample_rate);
         line.extend_from_slice(b"}\n");
-        line
     }
 }
 
@@ -342,7 +378,8 @@ mod tests {
         #[test]
         fn a_line_is_what_serde_makes_of_it(
             texts in vec(option::of("[ -~]{0,40}|\\PC{0,40}|[\\x00-\\x7f]{0,40}"), 15),
-            (millis, latency, sample_rate) in (any::<i64>(), any::<u64>(), 0.0..=1.0_f64),
+            (millis, step) in (prop_oneof![any::<i64>(), 0..4_000_000_000_000_i64], -3_000..3_000_i64),
+            (latency, sample_rate) in (any::<u64>(), 0.0..=1.0_f64),
             ruling in 0..3_usize,
         ) {
             let text = |at: usize| texts[at].as_deref();
@@ -374,7 +411,17 @@ mod tests {
             let mut expected = serde_json::to_vec(&line).expect("JSON");
             expected.push(b'\n');
 
-            prop_assert_eq!(String::from_utf8(line.write()), String::from_utf8(expected));
+            // Twice, as the second line of a second is written otherwise.
+            let mut paper = Paper::default();
+            for _ in 0..2 {
+                line.write(&mut paper);
+                prop_assert_eq!(String::from_utf8_lossy(&paper.line), String::from_utf8_lossy(&expected));
+            }
+            let later = Line { time: Timestamp::from_unix_millis(millis.wrapping_add(step)), ..line };
+            let mut expected = serde_json::to_vec(&later).expect("JSON");
+            expected.push(b'\n');
+            later.write(&mut paper);
+            prop_assert_eq!(String::from_utf8_lossy(&paper.line), String::from_utf8_lossy(&expected));
         }
     }
 }
