@@ -4,6 +4,7 @@ mod caddy;
 mod door;
 mod nginx;
 mod scene;
+mod traefik;
 
 use std::net::SocketAddr;
 
