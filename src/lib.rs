@@ -26,6 +26,7 @@ pub mod webhook;
 pub mod authz;
 pub mod keys;
 pub mod sync;
+pub mod upstream_assertion;
 
 pub mod clerk;
 pub mod door;

@@ -101,6 +101,19 @@ pub struct TlsSettings {
     pub client_ca: Option<PathBuf>,
 }
 
+/// How it is vouched to upstreams who sends a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamSettings {
+    /// The upstream of routes that name none.
+    pub default_audience: Option<Box<str>>,
+    /// Who vouches.
+    pub issuer: Box<str>,
+    /// How long a key signs.
+    pub rotation: Duration,
+    /// The size of the cache of assertions; 0 is off.
+    pub cache_bytes: u64,
+}
+
 /// How connections and the process come to their end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainSettings {
@@ -249,6 +262,8 @@ pub struct Settings {
     pub forward_auth_from: Vec<IpNet>,
     /// A Unix socket that answers `/forward-auth`.
     pub forward_auth_socket: Option<PathBuf>,
+    /// How it is vouched to upstreams who sends a request.
+    pub upstream: UpstreamSettings,
     /// How long the ids of webhook messages are known, and tombstones.
     pub inbox_retention: Duration,
     /// When the mirror is reconciled each day, in minutes after midnight UTC; `None` for never.
@@ -403,6 +418,16 @@ impl Settings {
                 "is set without CLERK_AUTHZ_DATABASE_URL, where the mirror is; set both",
             ));
         }
+        for (needed, what) in [
+            ("CLERK_AUTHZ_POLICY", "by which requests are let through"),
+            ("CLERK_AUTHZ_DATABASE_URL", "where the keys are kept"),
+        ] {
+            let asked = "CLERK_AUTHZ_UPSTREAM_ASSERTIONS";
+            if raw.is_given(asked) && !raw.is_given(needed) {
+                let text = format!("is set without {needed}, {what}; set both");
+                problems.push(Problem::new(raw.subject(asked), text));
+            }
+        }
         for variable in [
             "CLERK_AUTHZ_FORWARD_AUTH_FROM",
             "CLERK_AUTHZ_FORWARD_AUTH_SOCKET",
@@ -444,6 +469,18 @@ impl Settings {
             forward_auth_socket: raw
                 .text("CLERK_AUTHZ_FORWARD_AUTH_SOCKET")
                 .map(PathBuf::from),
+            upstream: UpstreamSettings {
+                default_audience: raw.party("CLERK_AUTHZ_UPSTREAM_ASSERTIONS", &mut problems),
+                issuer: raw
+                    .party("CLERK_AUTHZ_UPSTREAM_ISSUER", &mut problems)
+                    .unwrap_or_default(),
+                rotation: raw.duration(
+                    "CLERK_AUTHZ_UPSTREAM_KEY_ROTATION",
+                    86_400..=31_622_400,
+                    &mut problems,
+                ),
+                cache_bytes: raw.bytes("CLERK_AUTHZ_UPSTREAM_CACHE_BYTES", &mut problems),
+            },
             inbox_retention: raw.duration(
                 "CLERK_AUTHZ_INBOX_RETENTION",
                 86_400..=31_622_400,

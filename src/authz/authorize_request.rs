@@ -20,7 +20,7 @@ use crate::{
     decision::Reverification,
     explain::Steps,
     identity::{Organization, OrganizationId, Texts, Timestamp},
-    policy::{Access, Effect, Policy, Route},
+    policy::{Access, Effect, Policy, Route, Upstream},
     reason::Reason,
 };
 
@@ -73,6 +73,8 @@ pub struct Authorization {
     pub policy_version: Box<str>,
     /// What to do.
     pub outcome: Outcome,
+    /// For which upstream it is vouched who sends the request.
+    pub upstream: Upstream,
     /// Who was refused, where a good token says it.
     pub refused: Option<Box<Refused>>,
 }
@@ -304,6 +306,9 @@ async fn authorize_by<S: Senders>(
         route: route.map(|route| route.name.clone()),
         policy_version: policy.version().into(),
         outcome,
+        upstream: route
+            .map(|route| route.upstream.clone())
+            .unwrap_or_default(),
         refused: None,
     };
     let (route, path) = match find(policy, request) {

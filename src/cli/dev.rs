@@ -1,6 +1,7 @@
 //! `clerk-authz dev`
 
 mod guide;
+mod policy;
 #[cfg(test)]
 mod tests;
 
@@ -78,6 +79,7 @@ impl Dev {
             Some(emulator)
         };
         let _state = state(&self.settings, &mut environment)?;
+        let policy = policy::policy(&self.settings, &mut environment)?;
         // Nobody balances over it who would have to see it leave.
         if !is_set(&environment, DRAIN_PAUSE) {
             environment.insert(DRAIN_PAUSE.to_owned(), "0s".into());
@@ -95,7 +97,12 @@ impl Dev {
         {
             Some(instance) => {
                 tell_of_changes(instance, &settings, running.http_addr())?;
-                guide::print(instance, running.grpc_addr(), running.http_addr());
+                guide::print(
+                    instance,
+                    running.grpc_addr(),
+                    running.http_addr(),
+                    policy.is_some(),
+                );
             }
             None => anstream::println!(
                 "asking the real Clerk; gRPC on {}, HTTP on {}",

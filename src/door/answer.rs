@@ -3,6 +3,7 @@
 //! Pure. Called by the doors that stand behind proxies; it decides nothing.
 
 mod identity;
+mod vouching;
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use http::{
 use serde::Serialize;
 
 pub use self::identity::{IDENTITY_HEADERS, IdentityHeaders, is_identity_header};
+pub use self::vouching::Vouching;
 use crate::{
     authz::{Authorization, Outcome},
     decision::Reverification,
@@ -43,12 +45,21 @@ pub struct Refusal {
     pub body: String,
 }
 
-/// The answer for what was decided under this id.
-pub fn answer<'a>(authorization: &'a Authorization, decision_id: &'a str) -> Answer<'a> {
+/// The answer for what was decided under this id; `assertion` vouches for whoever sends the request,
+/// where it goes on.
+pub fn answer<'a>(
+    authorization: &'a Authorization,
+    assertion: Option<&'a str>,
+    decision_id: &'a str,
+) -> Answer<'a> {
     let reason = authorization.reason;
     let refusal = match &authorization.outcome {
         Outcome::Allowed { identity } => {
-            return Answer::Forward(IdentityHeaders::of(identity.as_ref(), decision_id));
+            return Answer::Forward(IdentityHeaders::of(
+                identity.as_ref(),
+                assertion,
+                decision_id,
+            ));
         }
         Outcome::Unauthenticated {
             sign_in: Some(page),

@@ -112,6 +112,7 @@ pub(super) fn log(
         route,
         policy_version,
         outcome,
+        upstream: _,
         refused,
     } = authorization;
     let (id, rpc_name, reason_name) = (request_id.0, rpc.name(), reason.name());

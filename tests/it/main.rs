@@ -41,6 +41,7 @@ mod support;
 mod telemetry;
 mod tls;
 mod token_cache;
+mod upstream_assertion;
 mod users;
 mod verify_session;
 mod watch;

@@ -141,6 +141,23 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "tracing",
         ],
     ),
+    (
+        "upstream_assertion",
+        &["identity", "keys"],
+        &[
+            "arc_swap",
+            "aws_lc_rs",
+            "base64",
+            "moka",
+            "secrecy",
+            "serde",
+            "serde_json",
+            "thiserror",
+            "tokio",
+            "tokio_util",
+            "tracing",
+        ],
+    ),
     // Doors and neighbours: each knows one foreign format.
     (
         "clerk",
@@ -170,7 +187,14 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "store",
-        &["histogram", "identity", "keys", "mirror", "trace"],
+        &[
+            "histogram",
+            "identity",
+            "keys",
+            "mirror",
+            "trace",
+            "upstream_assertion",
+        ],
         // Modules of its own have the names of the engines.
         &[
             "aws_lc_rs",
@@ -198,6 +222,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "reason",
             "sync",
             "trace",
+            "upstream_assertion",
             "webhook",
         ],
         &[
@@ -301,6 +326,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "store",
             "sync",
             "telemetry",
+            "upstream_assertion",
             "webhook",
         ],
         // `http` is the door.

@@ -1,6 +1,7 @@
 //! What `clerk-authz dev` prints: lines to paste, each with what it answers.
 
 mod machines;
+mod upstreams;
 mod users;
 
 use std::{net::SocketAddr, path::Path};
@@ -26,7 +27,13 @@ fn tool(name: &str, otherwise: &str) -> String {
     }
 }
 
-pub(super) fn print(instance: &Instance, grpc: &ListenAddr, http: SocketAddr) {
+/// `has_our_policy`: whether the route policy is the one that lines can be printed about.
+pub(super) fn print(
+    instance: &Instance,
+    grpc: &ListenAddr,
+    http: SocketAddr,
+    has_our_policy: bool,
+) {
     let seed = instance.seed();
     let user = |index: usize| seed.users.get(index).map_or("", |user| &*user.id);
     let organization = |index: usize| seed.organizations.get(index).map_or("", |org| &*org.id);
@@ -65,6 +72,9 @@ pub(super) fn print(instance: &Instance, grpc: &ListenAddr, http: SocketAddr) {
     decisions(&cast, &binary);
     users::print(&cast);
     machines::print(&cast, &binary);
+    if has_our_policy {
+        upstreams::print(&cast, http);
+    }
     clerk_down(&cast, &binary);
     anstream::println!("Ctrl-C ends both.");
 }

@@ -21,7 +21,7 @@ use crate::{
     identity::TokenTypes,
     policy::{
         Access, Ambiguities, Browser, Effect, Host, Mismatch, OnCannotTell, OrganizationFrom, Path,
-        Policy, Route, RouteFreshness, UNNAMED_HOST,
+        Policy, Route, RouteFreshness, UNNAMED_HOST, Upstream,
     },
 };
 
@@ -377,6 +377,11 @@ fn asks(route: &Route) -> Vec<String> {
     }
     if route.on_cannot_tell == OnCannotTell::Allow {
         lines.push("allowed when it cannot be told".to_owned());
+    }
+    match &route.upstream {
+        Upstream::Default => {}
+        Upstream::Named(name) => lines.push(format!("vouched for to the upstream {name}")),
+        Upstream::None => lines.push("vouched for to no upstream".to_owned()),
     }
     if !route.permits.is_empty() {
         lines.push(format!("puts up with {}", named(route.permits)));

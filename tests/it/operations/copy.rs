@@ -12,6 +12,7 @@ use clerk_authz::{
         RevocationCause, SessionEnd, Sighting, Sightings, Upkeep, UserKey,
     },
     store::{CopiedTable, CopyError, CopyStage, SqlStore},
+    upstream_assertion::{AssertionKey, AssertionKeyStore, Generation, KeyMaterial},
 };
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -118,6 +119,12 @@ async fn fill(database: &Database) {
         document: (0..=255).collect(),
     };
     store.save(instance, keys).await.expect("saved");
+    let key = AssertionKey {
+        generation: Generation(7),
+        signs_from: ms(NOW),
+        material: KeyMaterial::of((0..=255).rev().collect()),
+    };
+    store.add(&key).await.expect("kept");
 }
 
 /// What stores say of what was filled in, not by way of a copy.
@@ -144,8 +151,13 @@ async fn all_that_is_told(database: &Database) -> String {
         .await
         .expect("answered")
         .expect("saved");
+    let assertion_keys = store.keys().await.expect("answered");
+    let assertion_keys = assertion_keys.iter();
+    let assertion_keys: Vec<_> = assertion_keys
+        .map(|key| (key.generation, key.signs_from, key.material.expose()))
+        .collect();
     format!(
-        "{:?}\n{:?}\n{users:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?} {:?} {:?}",
+        "{:?}\n{:?}\n{users:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?} {:?} {:?}\n{assertion_keys:?}",
         store.stats(instance).await,
         changes,
         store.head(instance, &unheard).await,

@@ -36,11 +36,12 @@ const METADATA_KEY: &str = "clerk_authz";
 /// The answer for what was decided under this id.
 pub(super) fn response(
     authorization: &Authorization,
+    assertion: Option<&str>,
     decision_id: &str,
     request: &Http,
 ) -> Encoded {
     let decision = decision(authorization, decision_id);
-    let refusal = match answer(authorization, decision_id) {
+    let refusal = match answer(authorization, assertion, decision_id) {
         Answer::Forward(headers) => {
             return Yes {
                 reason: authorization.reason.name(),

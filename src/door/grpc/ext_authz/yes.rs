@@ -194,7 +194,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_what_envoys_own_messages_say(
-            values in array::uniform11(option::of("[!-~]{0,300}")),
+            values in array::uniform12(option::of("[!-~]{0,300}")),
             spoofed in vec("[a-z_.-]{1,200}", 0..20),
             texts in array::uniform9(option::of("\\PC{0,200}")),
         ) {
