@@ -110,6 +110,7 @@ pub(super) fn log(
         policy_version,
         outcome,
         refused,
+        browser,
     } = authorization;
     let (id, rpc_name, reason_name) = (request_id.0, rpc.name(), reason.name());
     let route = route.as_deref();
@@ -146,6 +147,7 @@ pub(super) fn log(
             .map(|id| id.as_str())
             .or(bound.map(|bound| bound.as_str())),
         source: decision.and_then(|decision| decision.source),
+        handshake: browser.as_ref().map(|browser| browser.handshake.name()),
         ..Record::new(rpc, ruling, *reason)
     };
     let record = match &bearer {

@@ -7,6 +7,7 @@ fn authorization(reason: Reason, outcome: Outcome) -> Authorization {
         policy_version: "0123456789ab".into(),
         outcome,
         refused: None,
+        browser: None,
     }
 }
 
