@@ -19,8 +19,8 @@ mod verify_session;
 
 pub use self::asking::Source;
 pub use self::authorize_request::{
-    Authorization, Bearer, Gatekeeper, Headers, Identity, Outcome, Person, ProxiedRequest, Refused,
-    ShadowStats, rehearse,
+    Authorization, Bearer, BrowserAnswer, CookiesOnTheWayBack, Gatekeeper, HandshakeOutcome,
+    Headers, Identity, Outcome, Person, ProxiedRequest, Refused, ShadowStats, rehearse,
 };
 pub use self::check_org_permission::{
     Checker, Consistency, Decision, OrgAnswer, OrgQuestion, OrganizationRef, Subject, Unanswerable,

@@ -7,6 +7,7 @@
 mod api;
 pub mod directory;
 mod fault;
+mod frontend;
 mod http;
 mod ids;
 mod machine_tokens;
@@ -34,6 +35,7 @@ pub use self::api::{Operation, operations};
 pub use self::directory::Directory;
 use self::fault::FaultPlan;
 pub use self::fault::{Endpoint, Fault, Faults};
+use self::frontend::Handshakes;
 use self::machine_tokens::MachineTokens;
 use self::mint::Mint;
 pub use self::mint::{FactorAges, Kind, MintError, TokenSpec};
@@ -48,8 +50,10 @@ pub use self::webhooks::{
 pub use self::world::{InstanceSeed, InvalidWorld, Member, OrganizationSeed, UserSeed, World};
 use crate::identity::{Environment, Issuer, PublishableKey, Timestamp};
 
-/// What every secret key here starts with, and none of Clerk's.
+/// What every secret key of a development instance here starts with, and none of Clerk's.
 pub const SECRET_KEY_PREFIX: &str = "sk_test_emulator";
+/// The same of a production instance.
+pub const PRODUCTION_SECRET_KEY_PREFIX: &str = "sk_live_emulator";
 
 /// Says what time it is.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -110,6 +114,7 @@ pub struct Instance {
     backend_requests: AtomicU64,
     webhooks: Arc<Webhooks>,
     machine_tokens: MachineTokens,
+    handshakes: Handshakes,
 }
 
 impl Emulator {
@@ -185,6 +190,10 @@ impl Instance {
             IpAddr::V4(_) => addr.to_string(),
             IpAddr::V6(_) => format!("{}:{}", Ipv4Addr::LOCALHOST, addr.port()),
         };
+        let environment = match seed.production {
+            true => Environment::Production,
+            false => Environment::Development,
+        };
         let key = SigningKey::generate(&seed.key_id).ok_or(StartError::Key)?;
         let stranger = SigningKey::generate(&seed.key_id).ok_or(StartError::Key)?;
         let not_loopback = |_| StartError::NotLoopback(addr.ip());
@@ -193,8 +202,7 @@ impl Instance {
             issuer: format!("http://{host}")
                 .parse()
                 .map_err(|_| StartError::NotLoopback(addr.ip()))?,
-            publishable_key: PublishableKey::for_host(Environment::Development, &host)
-                .map_err(not_loopback)?,
+            publishable_key: PublishableKey::for_host(environment, &host).map_err(not_loopback)?,
             directory: Directory::of(&seed, Arc::clone(&clock), Arc::clone(&webhooks)),
             seed,
             addr,
@@ -207,6 +215,7 @@ impl Instance {
             backend_requests: AtomicU64::new(0),
             webhooks,
             machine_tokens: MachineTokens::default(),
+            handshakes: Handshakes::default(),
         })
     }
 
@@ -235,14 +244,18 @@ impl Instance {
         &self.issuer
     }
 
-    /// Its publishable key, of a development instance.
+    /// Its publishable key.
     pub fn publishable_key(&self) -> &PublishableKey {
         &self.publishable_key
     }
 
     /// Its secret key. Opens nothing but this emulator.
     pub fn secret_key(&self) -> String {
-        format!("{SECRET_KEY_PREFIX}{}", self.seed.name)
+        let prefix = match self.seed.production {
+            true => PRODUCTION_SECRET_KEY_PREFIX,
+            false => SECRET_KEY_PREFIX,
+        };
+        format!("{prefix}{}", self.seed.name)
     }
 
     /// The public key that signs now, as PEM.

@@ -18,6 +18,7 @@ pub mod trace;
 pub mod callers;
 pub mod credential;
 pub mod decision;
+pub mod handshake;
 pub mod mirror;
 pub mod policy;
 pub mod token;

@@ -20,9 +20,9 @@ mod store;
 
 pub use self::change::{Change, ChangeEvent, FeedPage, Position, Revocation, RevocationCause};
 pub use self::directory::{
-    Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats, Join,
-    MachineAnswer, MachineRecord, MembershipAnswer, RequestOutcome, SessionAnswer, UserDirectory,
-    WholeMembership,
+    Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats,
+    HandshakeCookies, Join, MachineAnswer, MachineRecord, MembershipAnswer, RequestOutcome,
+    SessionAnswer, UserDirectory, WholeMembership,
 };
 pub use self::effect::{Applied, Effect, Fact, FactOutcome, MAX_FACTS};
 pub use self::entities::{

@@ -25,7 +25,7 @@ use url::Url;
 pub use self::callers::load_callers;
 pub use self::database::DatabaseSettings;
 pub use self::exposure::Exposure;
-pub use self::instances::{lacking_database, load_instances};
+pub use self::instances::{lacking_database, lacking_for_handshakes, load_instances};
 pub use self::listen_addr::{ListenAddr, NotAnAddress};
 pub use self::otlp::OtlpSettings;
 pub use self::problems::{Problem, Problems};
@@ -264,6 +264,8 @@ pub struct Settings {
     pub forward_auth_socket: Option<PathBuf>,
     /// How it is vouched to upstreams who sends a request.
     pub upstream: UpstreamSettings,
+    /// Whether browsers with unsettled cookies are sent to Clerk.
+    pub handshake: bool,
     /// How long the ids of webhook messages are known, and tombstones.
     pub inbox_retention: Duration,
     /// When the mirror is reconciled each day, in minutes after midnight UTC; `None` for never.
@@ -439,6 +441,16 @@ impl Settings {
                 ));
             }
         }
+        let handshake = raw.switch("CLERK_AUTHZ_HANDSHAKE", &mut problems);
+        if handshake {
+            if !raw.is_given("CLERK_AUTHZ_POLICY") {
+                problems.push(Problem::new(
+                    raw.subject("CLERK_AUTHZ_HANDSHAKE"),
+                    "is on without CLERK_AUTHZ_POLICY, by which browsers would be answered; set both",
+                ));
+            }
+            problems.extend(lacking_for_handshakes(&instances, instances_file.is_some()));
+        }
         let callers_file = raw.text("CLERK_AUTHZ_CALLERS").map(PathBuf::from);
         let callers = callers_file.as_deref().and_then(|file| {
             let loaded = load_callers(file);
@@ -481,6 +493,7 @@ impl Settings {
                 ),
                 cache_bytes: raw.bytes("CLERK_AUTHZ_UPSTREAM_CACHE_BYTES", &mut problems),
             },
+            handshake,
             inbox_retention: raw.duration(
                 "CLERK_AUTHZ_INBOX_RETENTION",
                 86_400..=31_622_400,

@@ -43,10 +43,11 @@ pub(super) enum Endpoint {
     M2mTokens,
     OauthAccessTokens,
     ApiKeys,
+    HandshakePayload,
 }
 
 impl Endpoint {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::OrganizationMemberships,
         Self::Organization,
         Self::OrganizationRoles,
@@ -60,6 +61,7 @@ impl Endpoint {
         Self::M2mTokens,
         Self::OauthAccessTokens,
         Self::ApiKeys,
+        Self::HandshakePayload,
     ];
 
     /// Its name in metrics.
@@ -78,6 +80,7 @@ impl Endpoint {
             Self::M2mTokens => "m2m_tokens",
             Self::OauthAccessTokens => "oauth_access_tokens",
             Self::ApiKeys => "api_keys",
+            Self::HandshakePayload => "handshake_payload",
         }
     }
 
@@ -92,7 +95,8 @@ impl Endpoint {
             | Self::UsersCount
             | Self::M2mTokens
             | Self::OauthAccessTokens
-            | Self::ApiKeys => 1 << 20,
+            | Self::ApiKeys
+            | Self::HandshakePayload => 1 << 20,
             Self::UserMemberships | Self::Users | Self::Organizations | Self::Memberships => {
                 16 << 20
             }
@@ -103,7 +107,9 @@ impl Endpoint {
     /// for these. Of the others it has to be the one code that it names.
     pub(super) const fn has_its_own_not_found(self) -> bool {
         match self {
-            Self::M2mTokens | Self::OauthAccessTokens | Self::ApiKeys => true,
+            Self::M2mTokens | Self::OauthAccessTokens | Self::ApiKeys | Self::HandshakePayload => {
+                true
+            }
             Self::OrganizationMemberships
             | Self::Organization
             | Self::OrganizationRoles
@@ -129,7 +135,8 @@ impl Endpoint {
             | Self::UserMemberships
             | Self::M2mTokens
             | Self::OauthAccessTokens
-            | Self::ApiKeys => Duration::ZERO,
+            | Self::ApiKeys
+            | Self::HandshakePayload => Duration::ZERO,
             Self::Users | Self::UsersCount | Self::Organizations | Self::Memberships => {
                 Duration::from_secs(30)
             }

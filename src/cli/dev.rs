@@ -20,7 +20,7 @@ use super::{
     serve::{end_at_signal, set_up_telemetry, start},
 };
 use crate::{
-    emulator::{self as offline, SECRET_KEY_PREFIX, WebhookSettings},
+    emulator::{self as offline, PRODUCTION_SECRET_KEY_PREFIX, SECRET_KEY_PREFIX, WebhookSettings},
     settings::{EnvironmentVariables, Settings, SettingsArgs, process_environment},
 };
 
@@ -177,8 +177,10 @@ fn is_set(environment: &EnvironmentVariables, name: &str) -> bool {
 /// that shell it starts once more as it did.
 fn is_for_the_real_clerk(args: &SettingsArgs, environment: &EnvironmentVariables) -> bool {
     let is_emulators = |key: &OsString| {
-        key.to_str()
-            .is_some_and(|key| key.trim().starts_with(SECRET_KEY_PREFIX))
+        key.to_str().map(str::trim).is_some_and(|key| {
+            let prefixes = [SECRET_KEY_PREFIX, PRODUCTION_SECRET_KEY_PREFIX];
+            prefixes.iter().any(|prefix| key.starts_with(prefix))
+        })
     };
     let key = environment.get("CLERK_SECRET_KEY");
     key.is_some_and(|key| !key.is_empty() && !is_emulators(key))

@@ -3,6 +3,7 @@
 
 mod faulty;
 mod form;
+mod handshakes;
 mod lists;
 mod machine_tokens;
 mod memberships;
@@ -137,7 +138,8 @@ where
     S: Clone + Send + Sync + 'static,
 {
     let mut router = Router::new();
-    for operation in operations() {
+    // What Clerk's OpenAPI file does not describe is none of the operations that are held to it.
+    for operation in operations().into_iter().chain([handshakes::payload()]) {
         let Ok(method) = MethodFilter::try_from(operation.method.clone()) else {
             continue;
         };

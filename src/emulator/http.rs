@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::{
     Endpoint, Fault, Faults, Instance, MintError, RateLimit, TokenSpec,
     api::{self, error, not_found},
+    frontend,
     requests::TooMany,
     webhooks,
 };
@@ -35,6 +36,7 @@ struct Here {
 
 pub(super) fn router(instance: Arc<Instance>, all: Vec<Arc<Instance>>) -> Router {
     let api = api::router(&instance);
+    let frontend = frontend::router(&instance);
     let webhooks = webhooks::router(Arc::clone(&instance));
     Router::new()
         .route("/", get(guide))
@@ -60,6 +62,7 @@ pub(super) fn router(instance: Arc<Instance>, all: Vec<Arc<Instance>>) -> Router
             all: Arc::new(all),
         })
         .merge(api)
+        .merge(frontend)
         .merge(webhooks)
         .layer(middleware::from_fn(only_from_here))
 }
@@ -95,6 +98,8 @@ async fn guide(State(here): State<Here>) -> String {
     format!(
         "The offline Clerk of clerk-authz. Instances:\n{}\n\n\
          GET    /.well-known/jwks.json         keys, as the Frontend API\n\
+         GET    /sign-in?redirect_url=…        a page to sign in on, in a browser\n\
+         GET    /v1/client/handshake           Clerk's handshake, for browsers\n\
          *      /v1/…                          the Backend API (secret key {}), of\n\
          {:38} {TOPICS}\n\
          GET    /_emulator/token?user=…        a token as text\n\

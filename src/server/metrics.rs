@@ -263,7 +263,12 @@ fn write_policies(writer: &mut Writer<'_>, policies: Option<&Policies>) -> fmt::
         ]
         .map(|(outcome, count)| ([outcome.to_owned()], number(count)))
     });
-    writer.write(catalogue::POLICY_SHADOW, tried)
+    writer.write(catalogue::POLICY_SHADOW, tried)?;
+    let handshakes = policies.into_iter().flat_map(|policies| {
+        let counts = policies.gatekeeper().handshakes().into_iter();
+        counts.map(|(outcome, count)| ([outcome.name().to_owned()], number(count)))
+    });
+    writer.write(catalogue::HANDSHAKES, handshakes)
 }
 
 fn write_revocations(

@@ -84,7 +84,10 @@ impl Policies {
             log(kind, &policy, file, "policy read");
             Ok::<_, StartError>(policy)
         };
-        let gatekeeper = Gatekeeper::new(checker, read(Kind::InForce, file)?);
+        let mut gatekeeper = Gatekeeper::new(checker, read(Kind::InForce, file)?);
+        if settings.handshake {
+            gatekeeper = gatekeeper.with_handshakes();
+        }
         let mut files = vec![(Kind::InForce, file.clone())];
         if let Some(file) = &settings.shadow_policy {
             gatekeeper.set_shadow(Some(read(Kind::Shadow, file)?));

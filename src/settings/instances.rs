@@ -400,6 +400,46 @@ pub fn lacking_database(instances: &[InstanceSettings]) -> Vec<Problem> {
     lacking.map(problem).collect()
 }
 
+/// What is missing where browsers are to be sent to Clerk, and none of these instances can do that.
+pub fn lacking_for_handshakes(instances: &[InstanceSettings], from_file: bool) -> Option<Problem> {
+    let lacking = |instance: &InstanceSettings| {
+        let [key, secret, parties] = match from_file {
+            true => ["publishable_key", "secret_key_file", "authorized_parties"],
+            false => [
+                "CLERK_PUBLISHABLE_KEY",
+                "CLERK_SECRET_KEY",
+                "CLERK_AUTHORIZED_PARTIES",
+            ],
+        };
+        let missing = [
+            (instance.publishable_key.is_none(), key),
+            (instance.api.is_none(), secret),
+            (instance.authorized_parties.is_empty(), parties),
+        ];
+        let missing = missing.iter().filter(|(is_missing, _)| *is_missing);
+        missing.map(|(_, name)| *name).collect::<Vec<_>>()
+    };
+    let mut lacking = instances
+        .iter()
+        .map(|instance| (instance, lacking(instance)));
+    let (instance, missing) = lacking.clone().next()?;
+    if lacking.any(|(_, missing)| missing.is_empty()) {
+        return None;
+    }
+    let of = match from_file {
+        true => format!(" of instance \"{}\", or of another", instance.name),
+        false => String::new(),
+    };
+    Some(Problem::new(
+        "CLERK_AUTHZ_HANDSHAKE",
+        format!(
+            "is on, which needs {}{of}: it says where a browser is sent, with what Clerk is asked for its \
+             cookies, and to where it may come back; set it, or leave the handshake off",
+            missing.join(" and ")
+        ),
+    ))
+}
+
 /// Reads a file with several instances; all problems come back at once.
 pub fn load_instances(path: &Path) -> Result<Vec<InstanceSettings>, Problems> {
     let shown = path.display();

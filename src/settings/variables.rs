@@ -189,6 +189,12 @@ pub const VARIABLES: &[Variable] = &[
         "The size of the cache of upstream assertions, each of which is handed out for 15 seconds; 0 switches it off",
     ),
     variable(
+        "CLERK_AUTHZ_HANDSHAKE",
+        "handshake",
+        Some("off"),
+        "Whether browsers with an expired or unsettled session cookie are sent to Clerk for another (the handshake), where they ask for a page that the policy would answer with 401: on or off. Needs a policy, and of an instance the publishable key, the secret key and authorized parties",
+    ),
+    variable(
         "CLERK_AUTHZ_INBOX_RETENTION",
         "inbox-retention",
         Some("30d"),
@@ -728,6 +734,18 @@ impl Raw {
             _ => {
                 problems.push(self.wrong(name, "a number from 0 to 1, such as \"0.1\""));
                 1.0
+            }
+        }
+    }
+
+    /// `on` or `off`.
+    pub(super) fn switch(&self, name: &str, problems: &mut Vec<Problem>) -> bool {
+        match self.text(name).as_deref() {
+            Some("on") => true,
+            Some("off") => false,
+            _ => {
+                problems.push(self.wrong(name, "\"on\" or \"off\""));
+                false
             }
         }
     }

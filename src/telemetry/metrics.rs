@@ -125,6 +125,7 @@ catalogue! {
     UPSTREAM_KEYS = Gauge "clerk_authz_upstream_keys" [], "Keys of upstream assertions that are published now: one, and two around a rotation";
     UPSTREAM_KEY_AGE = Gauge "clerk_authz_upstream_key_age_seconds" [], "Seconds since the present key signs upstream assertions; absent while there is none";
     UPSTREAM_KEY_READINGS = Counter "clerk_authz_upstream_key_readings" ["outcome"], "Readings of the kept keys of upstream assertions: read, failed (the known ones stay)";
+    HANDSHAKES = Counter "clerk_authz_handshakes" ["outcome"], "Browsers that were sent to Clerk for a session, or came back from there, by what came of it; absent while the handshake is off";
     TLS_RELOADS = Counter "clerk_authz_tls_reloads" ["outcome"], "Changes of the files of TLS that were applied, or refused because of what is wrong in them; absent without TLS";
     TLS_CERTIFICATE_EXPIRES = Gauge "clerk_authz_tls_certificate_expires_timestamp_seconds" [], "Unix time at which the certificate in use ends, or one that it is sent with; absent without TLS";
     REVOCATIONS = Gauge "clerk_authz_revocations" ["instance", "subject"], "What is remembered that tokens do not say: sessions that ended, users who are or were out, organizations that were deleted, memberships that changed";

@@ -38,6 +38,11 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["memchr", "percent_encoding", "thiserror"],
     ),
     (
+        "handshake",
+        &["credential", "identity", "reason"],
+        &["thiserror", "url"],
+    ),
+    (
         "mirror",
         &["histogram", "identity", "webhook"],
         &["aws_lc_rs", "thiserror"],
@@ -94,9 +99,11 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     (
         "authz",
         &[
+            "closed_list",
             "credential",
             "decision",
             "explain",
+            "handshake",
             "identity",
             "keys",
             "mirror",
@@ -214,6 +221,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "credential",
             "decision",
             "explain",
+            "handshake",
             "histogram",
             "identity",
             "keys",

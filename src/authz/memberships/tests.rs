@@ -12,7 +12,9 @@ use crate::{
     authz::asking::Freshness,
     identity::{OpaqueToken, SessionId},
     keys::{Keyring, VerifyingKey, tests::TestKey},
-    mirror::{Ask, Asking, Credentials, DirectoryStats, MachineAnswer, SessionAnswer},
+    mirror::{
+        Ask, Asking, Credentials, DirectoryStats, HandshakeCookies, MachineAnswer, SessionAnswer,
+    },
 };
 
 /// A Clerk in which one member is removed at some time; its clock goes on with each look at it.
@@ -82,6 +84,10 @@ impl Directory for Clerk {
     }
 
     fn machine_token<'a>(&'a self, _: &'a OpaqueToken, _: Ask) -> Asking<'a, MachineAnswer> {
+        unreachable!("only memberships are asked for")
+    }
+
+    fn handshake<'a>(&'a self, _: &'a str, _: Ask) -> Asking<'a, Option<HandshakeCookies>> {
         unreachable!("only memberships are asked for")
     }
 

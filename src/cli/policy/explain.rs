@@ -15,7 +15,7 @@ use super::{
     counted, read,
 };
 use crate::{
-    authz::{Authorization, Gatekeeper, Headers, ProxiedRequest},
+    authz::{Authorization, CookiesOnTheWayBack, Gatekeeper, Headers, ProxiedRequest},
     decision::{Impersonation, Requirement},
     explain::{Rule, Step, Steps},
     identity::TokenTypes,
@@ -149,6 +149,7 @@ impl Explain {
             headers: &GivenHeaders(self.header),
             narrowing: None,
             patience: PATIENCE,
+            cookies_on_the_way_back: CookiesOnTheWayBack::ByRedirect,
         };
         let answer = gatekeeper.authorize(&request, clock(), &mut steps).await;
         let steps = steps.finish();

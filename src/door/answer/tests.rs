@@ -8,6 +8,7 @@ fn authorization(reason: Reason, outcome: Outcome) -> Authorization {
         outcome,
         upstream: crate::policy::Upstream::Default,
         refused: None,
+        browser: None,
     }
 }
 

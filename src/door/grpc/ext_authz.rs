@@ -36,7 +36,7 @@ use super::{
     stats::{CallOutcome, CallStats, Rpc},
 };
 use crate::{
-    authz::{Gatekeeper, Headers, ProxiedRequest},
+    authz::{CookiesOnTheWayBack, Gatekeeper, Headers, ProxiedRequest},
     callers::KnownCaller,
     door::{
         answer::Vouching,
@@ -112,6 +112,7 @@ impl ExtAuthzDoor {
             headers: http,
             narrowing: narrowing.as_ref(),
             patience,
+            cookies_on_the_way_back: CookiesOnTheWayBack::Set,
         };
         let now = (self.clock)();
         let mut steps = Steps::off();

@@ -22,7 +22,7 @@ use ipnet::IpNet;
 use tracing::debug;
 
 use crate::{
-    authz::{Gatekeeper, Headers, ProxiedRequest},
+    authz::{CookiesOnTheWayBack, Gatekeeper, Headers, ProxiedRequest},
     door::{
         GuardedListener,
         answer::{Answer, Vouching, answer},
@@ -169,6 +169,7 @@ impl ForwardAuthDoor {
             headers: &Received(headers),
             narrowing: None,
             patience: PATIENCE,
+            cookies_on_the_way_back: CookiesOnTheWayBack::ByRedirect,
         };
         let now = (self.clock)();
         let mut steps = Steps::off();

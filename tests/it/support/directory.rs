@@ -12,8 +12,9 @@ use clerk_authz::{
     },
     keys::{Clock, Keyring, VerifyingKey},
     mirror::{
-        Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats, Join,
-        MachineAnswer, Membership, MembershipAnswer, OrganizationRecord, SessionAnswer, Standing,
+        Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats,
+        HandshakeCookies, Join, MachineAnswer, Membership, MembershipAnswer, OrganizationRecord,
+        SessionAnswer, Standing,
     },
 };
 
@@ -192,6 +193,10 @@ impl Directory for MemoryDirectory {
 
     fn machine_token<'a>(&'a self, _: &'a OpaqueToken, _: Ask) -> Asking<'a, MachineAnswer> {
         self.answer(|said| said.machine_token.clone())
+    }
+
+    fn handshake<'a>(&'a self, _: &'a str, _: Ask) -> Asking<'a, Option<HandshakeCookies>> {
+        self.answer(|_| None)
     }
 
     fn credentials(&self) -> Credentials {
