@@ -16,7 +16,9 @@ use super::{inboxes::InboxSet, looks::look, revocations::RevocationSet};
 use crate::{
     authz::{Instance, InstanceSerial, Instances, Verifier},
     clerk::{ApiOptions, BackendApi, HttpJwksSource},
-    keys::{Clock, JwksSource, Keyring, RefreshSettings, Snapshot, SnapshotStore, VerifyingKey},
+    keys::{
+        Clock, JwksSource, Keyring, KeysOf, RefreshSettings, Snapshot, SnapshotStore, VerifyingKey,
+    },
     mirror::Listing,
     settings::{
         self, Exposure, InstanceSettings, KeySource, KeysSettings, ListenAddr, Problem, Problems,
@@ -274,8 +276,8 @@ impl InstanceSet {
                     })?;
                 let snapshot = match &self.snapshots {
                     Some(store) => {
-                        let (store, issuer) = (Arc::clone(store), settings.issuer.clone());
-                        Some(Snapshot::open(store, name.clone(), issuer).await)
+                        let (store, keys_of) = (Arc::clone(store), KeysOf::instance(name));
+                        Some(Snapshot::open(store, keys_of, settings.issuer.as_str()).await)
                     }
                     None => None,
                 };
