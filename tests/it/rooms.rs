@@ -38,9 +38,14 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["memchr", "percent_encoding", "thiserror"],
     ),
     (
+        "assertion",
+        &["explain", "identity", "mirror", "reason", "token"],
+        &["aws_lc_rs", "serde", "serde_json"],
+    ),
+    (
         "mirror",
         &["histogram", "identity", "webhook"],
-        &["aws_lc_rs", "thiserror"],
+        &["aws_lc_rs", "secrecy", "thiserror"],
     ),
     (
         "policy",

@@ -39,7 +39,13 @@ const fn code(reason: Reason) -> Code {
         | Reason::OrganizationDeleted
         | Reason::ReverificationRequired
         | Reason::UserBanned
-        | Reason::UserDeprovisioned => Code::Unauthenticated,
+        | Reason::UserDeprovisioned
+        | Reason::ProviderUnknown
+        | Reason::AssertionInvalid
+        | Reason::AssertionReplayed
+        | Reason::MfaRequired
+        | Reason::UserUnmatched
+        | Reason::UserLocked => Code::Unauthenticated,
         Reason::Allowed | Reason::RoutePublic => Code::Ok,
         Reason::OrganizationMissing
         | Reason::OrganizationMismatch
