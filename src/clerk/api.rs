@@ -27,8 +27,8 @@ use crate::{
     keys::Clock,
     mirror::{
         Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats,
-        MachineAnswer, MembershipAnswer, OrganizationRecord, SessionAnswer, User, UserDirectory,
-        WholeMembership,
+        MachineAnswer, MembershipAnswer, OrganizationRecord, Person, PersonKey, SessionAnswer,
+        User, UserDirectory, WholeMembership,
     },
 };
 
@@ -72,6 +72,7 @@ struct Questions {
     machine_tokens: Coalescer<TokenDigest, Answered<MachineAnswer>>,
     users: Coalescer<UserId, Answered<Option<User>>>,
     user_memberships: Coalescer<UserId, Answered<Vec<WholeMembership>>>,
+    people: Coalescer<PersonKey, Answered<Vec<Person>>>,
 }
 
 impl BackendApi {
@@ -94,6 +95,19 @@ impl BackendApi {
             questions: Arc::new(Questions::new()),
         }
     }
+
+    /// Asks whom a key means, once for all who ask it at a time.
+    pub(super) async fn people_asked<F>(
+        &self,
+        key: PersonKey,
+        ask: Ask,
+        start: impl FnOnce(Arc<Errand>) -> F + Send + 'static,
+    ) -> Result<Answered<Vec<Person>>, DirectoryError>
+    where
+        F: Future<Output = Result<Answered<Vec<Person>>, DirectoryError>> + Send + 'static,
+    {
+        self.questions.people.ask(key, ask, start).await
+    }
 }
 
 impl Questions {
@@ -106,6 +120,7 @@ impl Questions {
             machine_tokens: Coalescer::new(),
             users: Coalescer::new(),
             user_memberships: Coalescer::new(),
+            people: Coalescer::new(),
         }
     }
 }
@@ -199,7 +214,8 @@ impl Directory for BackendApi {
                 + self.questions.sessions.joined()
                 + self.questions.machine_tokens.joined()
                 + self.questions.users.joined()
-                + self.questions.user_memberships.joined(),
+                + self.questions.user_memberships.joined()
+                + self.questions.people.joined(),
             ..self.sender.stats()
         }
     }

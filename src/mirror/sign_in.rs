@@ -52,15 +52,6 @@ pub struct Person {
 #[derive(Clone, Debug)]
 pub struct SignInTicket(pub SecretString);
 
-/// What became of an attempt to make a user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Creation {
-    /// It is there now.
-    Created(Person),
-    /// Somebody has what would be the new user's; perhaps a twin of this attempt made it.
-    Taken,
-}
-
 /// A change at Clerk on its way. When it is dropped, or fails with [`DirectoryError::Unavailable`], it
 /// may have been done all the same.
 pub type Doing<'a, T> = Pin<Box<dyn Future<Output = Result<T, DirectoryError>> + Send + 'a>>;
@@ -71,17 +62,18 @@ pub trait SignIns: fmt::Debug + Send + Sync + 'static {
     /// means only who has verified it.
     fn people<'a>(&'a self, key: &'a PersonKey, ask: Ask) -> Asking<'a, Vec<Person>>;
 
-    /// Makes the user whom a key means. An external account cannot be made so, and is rejected.
-    fn create<'a>(&'a self, key: &'a PersonKey, patience: Duration) -> Doing<'a, Creation>;
+    /// Makes the user whom a key means. Who has what would be the new user's is the cause of a rejection;
+    /// an external account cannot be made so, and is rejected too.
+    fn create<'a>(&'a self, key: &'a PersonKey, patience: Duration) -> Doing<'a, Person>;
 
     /// Makes a ticket that is good for `lifetime`, and makes an organization active where one is named.
     /// Never asked again by itself where it is not known whether it was made: a ticket that nobody
-    /// holds would be one too many.
+    /// holds would be one too many. `None` when Clerk has no such user, or no more.
     fn ticket<'a>(
         &'a self,
         user: &'a UserId,
         organization: Option<&'a OrganizationId>,
         lifetime: Duration,
         patience: Duration,
-    ) -> Doing<'a, SignInTicket>;
+    ) -> Doing<'a, Option<SignInTicket>>;
 }

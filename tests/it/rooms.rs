@@ -99,6 +99,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     (
         "authz",
         &[
+            "assertion",
             "credential",
             "decision",
             "explain",
@@ -189,6 +190,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     (
         "door",
         &[
+            "assertion",
             "closed_list",
             "authz",
             "callers",
@@ -240,7 +242,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     // Running it.
     (
         "settings",
-        &["callers", "identity", "webhook"],
+        &["assertion", "callers", "identity", "webhook"],
         &[
             "clap",
             "humantime",

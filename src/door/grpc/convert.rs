@@ -254,7 +254,7 @@ fn text(text: &Option<Box<str>>) -> String {
     text.as_deref().unwrap_or_default().to_owned()
 }
 
-fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
     let nanos = time.unix_millis().rem_euclid(1_000) * 1_000_000;
     prost_types::Timestamp {
         seconds: time.unix_seconds(),
