@@ -7,12 +7,15 @@
 mod api;
 pub mod directory;
 mod fault;
+mod frontend;
 mod http;
+mod identity_provider;
 mod ids;
 mod machine_tokens;
 mod mint;
 mod objects;
 mod requests;
+mod sign_in_tokens;
 mod signing_key;
 mod webhooks;
 mod world;
@@ -34,11 +37,14 @@ pub use self::api::{Operation, operations};
 pub use self::directory::Directory;
 use self::fault::FaultPlan;
 pub use self::fault::{Endpoint, Fault, Faults};
+use self::identity_provider::IdentityProviderKeys;
+pub use self::identity_provider::{AssertionSpec, CLIENT_ID};
 use self::machine_tokens::MachineTokens;
 use self::mint::Mint;
 pub use self::mint::{FactorAges, Kind, MintError, TokenSpec};
 use self::requests::Requests;
 pub use self::requests::{Peaks, RateLimit};
+use self::sign_in_tokens::SignInTokens;
 use self::signing_key::SigningKey;
 use self::webhooks::Webhooks;
 pub use self::webhooks::{
@@ -110,6 +116,8 @@ pub struct Instance {
     backend_requests: AtomicU64,
     webhooks: Arc<Webhooks>,
     machine_tokens: MachineTokens,
+    sign_in_tokens: SignInTokens,
+    identity_provider_keys: IdentityProviderKeys,
 }
 
 impl Emulator {
@@ -207,6 +215,8 @@ impl Instance {
             backend_requests: AtomicU64::new(0),
             webhooks,
             machine_tokens: MachineTokens::default(),
+            sign_in_tokens: SignInTokens::default(),
+            identity_provider_keys: IdentityProviderKeys::default(),
         })
     }
 

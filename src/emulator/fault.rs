@@ -24,11 +24,13 @@ pub enum Endpoint {
     Sessions,
     /// Where machine tokens are verified.
     MachineTokens,
+    /// `/v1/sign_in_tokens`.
+    SignInTokens,
 }
 
 impl Endpoint {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Jwks,
         Self::Users,
         Self::Organizations,
@@ -37,6 +39,7 @@ impl Endpoint {
         Self::Permissions,
         Self::Sessions,
         Self::MachineTokens,
+        Self::SignInTokens,
     ];
 }
 
