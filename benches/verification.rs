@@ -84,6 +84,8 @@ fn verifier(cache_bytes: u64) -> Verifier {
         keyring: Arc::new(Keyring::pinned(key)),
         directory: None,
         user_directory: None,
+        sign_ins: None,
+        providers: Vec::new(),
         revocations: None,
         has_webhooks: false,
     };

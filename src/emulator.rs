@@ -9,11 +9,13 @@ pub mod directory;
 mod fault;
 mod frontend;
 mod http;
+mod identity_provider;
 mod ids;
 mod machine_tokens;
 mod mint;
 mod objects;
 mod requests;
+mod sign_in_tokens;
 mod signing_key;
 mod webhooks;
 mod world;
@@ -36,11 +38,14 @@ pub use self::directory::Directory;
 use self::fault::FaultPlan;
 pub use self::fault::{Endpoint, Fault, Faults};
 use self::frontend::Handshakes;
+use self::identity_provider::IdentityProviderKeys;
+pub use self::identity_provider::{AssertionSpec, CLIENT_ID};
 use self::machine_tokens::MachineTokens;
 use self::mint::Mint;
 pub use self::mint::{FactorAges, Kind, MintError, TokenSpec};
 use self::requests::Requests;
 pub use self::requests::{Peaks, RateLimit};
+use self::sign_in_tokens::SignInTokens;
 use self::signing_key::SigningKey;
 use self::webhooks::Webhooks;
 pub use self::webhooks::{
@@ -115,6 +120,8 @@ pub struct Instance {
     webhooks: Arc<Webhooks>,
     machine_tokens: MachineTokens,
     handshakes: Handshakes,
+    sign_in_tokens: SignInTokens,
+    identity_provider_keys: IdentityProviderKeys,
 }
 
 impl Emulator {
@@ -216,6 +223,8 @@ impl Instance {
             webhooks,
             machine_tokens: MachineTokens::default(),
             handshakes: Handshakes::default(),
+            sign_in_tokens: SignInTokens::default(),
+            identity_provider_keys: IdentityProviderKeys::default(),
         })
     }
 

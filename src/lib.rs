@@ -15,6 +15,7 @@ pub mod identity;
 pub mod reason;
 pub mod trace;
 
+pub mod assertion;
 pub mod callers;
 pub mod credential;
 pub mod decision;

@@ -16,6 +16,7 @@ mod listing;
 mod membership;
 pub mod ordering;
 mod sightings;
+mod sign_in;
 mod store;
 
 pub use self::change::{Change, ChangeEvent, FeedPage, Position, Revocation, RevocationCause};
@@ -37,6 +38,7 @@ pub use self::listing::{ListPage, Listing, PageStart, WholeEntity};
 pub use self::membership::{Membership, OrganizationRecord, Standing};
 pub use self::ordering::{Content, Head, Incoming, Origin, Write};
 pub use self::sightings::{Looked, Sighting, Sightings};
+pub use self::sign_in::{Doing, Person, PersonKey, SignInTicket, SignIns};
 pub use self::store::{
     Checkpoint, Coordination, FEED_ID_CHECKPOINT, Feed, Heard, Inbox, KnownMembership, Lease,
     Listener, MembershipKey, Mirror, Retention, Seen, Store, StoreError, StoreStats, Storing,

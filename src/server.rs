@@ -13,6 +13,7 @@ mod looks;
 mod metrics;
 mod mirror;
 mod policies;
+mod providers;
 mod revocations;
 mod socket;
 mod tls;
@@ -42,8 +43,8 @@ use self::{
 };
 use crate::{
     authz::{
-        Checker, Instances, MachineLookups, MachineSettings, MembershipSettings, SessionLookups,
-        TokenCache, Verifier,
+        Checker, Exchanger, Instances, MachineLookups, MachineSettings, MembershipSettings,
+        SessionLookups, TokenCache, Verifier,
     },
     door::{
         ListenerLimits,
@@ -419,6 +420,10 @@ pub async fn start_under(
         Arc::clone(&clock),
         decision_log.clone(),
     );
+    if let Some(store) = &store {
+        let exchanger = Exchanger::new(Arc::new(store.clone()), settings.clock_skew);
+        door = door.with_exchanger(Arc::new(exchanger));
+    }
     if let Some(rules) = &caller_rules {
         door = door.with_callers(Arc::clone(rules.callers()));
         tasks.spawn(Arc::clone(rules).reload_on_change(stop.clone()));

@@ -1,7 +1,7 @@
 //! Settings from flags, environment and files: read once, checked whole, with every problem
 //! reported at once.
 //!
-//! Called by `cli` and `server`. Knows `identity` only; reads no clock and opens no connection.
+//! Called by `cli` and `server`. Knows `identity`, and the rules that it reads; reads no clock and opens no connection.
 
 mod callers;
 mod database;
@@ -10,6 +10,7 @@ mod instances;
 mod listen_addr;
 mod otlp;
 mod problems;
+mod providers;
 mod toml_text;
 mod value;
 mod variables;
@@ -29,6 +30,7 @@ pub use self::instances::{lacking_database, lacking_for_handshakes, load_instanc
 pub use self::listen_addr::{ListenAddr, NotAnAddress};
 pub use self::otlp::OtlpSettings;
 pub use self::problems::{Problem, Problems};
+pub use self::providers::{ProviderKeys, ProviderSettings};
 use self::variables::{Origin, Raw};
 pub use self::variables::{SettingsArgs, VARIABLES, Variable};
 use crate::{
@@ -170,6 +172,8 @@ pub struct InstanceSettings {
     /// With any of which its webhooks may be signed; several during a rotation, none without
     /// webhooks.
     pub webhook_secrets: Vec<SecretString>,
+    /// Whose users it lets in.
+    pub providers: Vec<ProviderSettings>,
 }
 
 impl InstanceSettings {
@@ -181,6 +185,7 @@ impl InstanceSettings {
             && self.authorized_parties == other.authorized_parties
             && self.audiences == other.audiences
             && self.same_webhooks(other)
+            && self.providers == other.providers
     }
 
     /// Whether it is the same instance with keys from the same place, secrets included.
@@ -629,6 +634,14 @@ impl Settings {
                  {webhooks}",
                 instance.name, instance.issuer
             );
+            for ProviderSettings { rules, keys } in &instance.providers {
+                let (ProviderKeys::Discovery(url) | ProviderKeys::Jwks(url)) = keys;
+                let _ = writeln!(
+                    text,
+                    "# instance \"{}\": identity provider \"{}\": issuer {}, keys for {} from {url}",
+                    instance.name, rules.name, rules.issuer, rules.algorithms
+                );
+            }
         }
         if let Some(rules) = &self.callers {
             text += &callers::shown(rules);

@@ -210,7 +210,7 @@ impl<K: Hash + Eq, V: Clone> Question<'_, K, V> {
 }
 
 /// What is no answer is never "no".
-fn cannot_tell(
+pub(super) fn cannot_tell(
     error: DirectoryError,
     rule: Rule,
     instance: &Instance,

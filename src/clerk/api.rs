@@ -27,8 +27,8 @@ use crate::{
     keys::Clock,
     mirror::{
         Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats,
-        HandshakeCookies, MachineAnswer, MembershipAnswer, OrganizationRecord, SessionAnswer, User,
-        UserDirectory, WholeMembership,
+        HandshakeCookies, MachineAnswer, MembershipAnswer, OrganizationRecord, Person, PersonKey,
+        SessionAnswer, User, UserDirectory, WholeMembership,
     },
 };
 
@@ -73,6 +73,7 @@ struct Questions {
     handshakes: Coalescer<Box<str>, Answered<Option<HandshakeCookies>>>,
     users: Coalescer<UserId, Answered<Option<User>>>,
     user_memberships: Coalescer<UserId, Answered<Vec<WholeMembership>>>,
+    people: Coalescer<PersonKey, Answered<Vec<Person>>>,
 }
 
 impl BackendApi {
@@ -95,6 +96,19 @@ impl BackendApi {
             questions: Arc::new(Questions::new()),
         }
     }
+
+    /// Asks whom a key means, once for all who ask it at a time.
+    pub(super) async fn people_asked<F>(
+        &self,
+        key: PersonKey,
+        ask: Ask,
+        start: impl FnOnce(Arc<Errand>) -> F + Send + 'static,
+    ) -> Result<Answered<Vec<Person>>, DirectoryError>
+    where
+        F: Future<Output = Result<Answered<Vec<Person>>, DirectoryError>> + Send + 'static,
+    {
+        self.questions.people.ask(key, ask, start).await
+    }
 }
 
 impl Questions {
@@ -108,6 +122,7 @@ impl Questions {
             handshakes: Coalescer::new(),
             users: Coalescer::new(),
             user_memberships: Coalescer::new(),
+            people: Coalescer::new(),
         }
     }
 }
@@ -213,7 +228,8 @@ impl Directory for BackendApi {
                 + self.questions.machine_tokens.joined()
                 + self.questions.handshakes.joined()
                 + self.questions.users.joined()
-                + self.questions.user_memberships.joined(),
+                + self.questions.user_memberships.joined()
+                + self.questions.people.joined(),
             ..self.sender.stats()
         }
     }

@@ -44,10 +44,14 @@ pub(super) enum Endpoint {
     OauthAccessTokens,
     ApiKeys,
     HandshakePayload,
+    /// Users whom a key of an identity provider's means.
+    People,
+    CreateUser,
+    SignInTokens,
 }
 
 impl Endpoint {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::OrganizationMemberships,
         Self::Organization,
         Self::OrganizationRoles,
@@ -62,6 +66,9 @@ impl Endpoint {
         Self::OauthAccessTokens,
         Self::ApiKeys,
         Self::HandshakePayload,
+        Self::People,
+        Self::CreateUser,
+        Self::SignInTokens,
     ];
 
     /// Its name in metrics.
@@ -81,6 +88,9 @@ impl Endpoint {
             Self::OauthAccessTokens => "oauth_access_tokens",
             Self::ApiKeys => "api_keys",
             Self::HandshakePayload => "handshake_payload",
+            Self::People => "people",
+            Self::CreateUser => "create_user",
+            Self::SignInTokens => "sign_in_tokens",
         }
     }
 
@@ -96,7 +106,10 @@ impl Endpoint {
             | Self::M2mTokens
             | Self::OauthAccessTokens
             | Self::ApiKeys
-            | Self::HandshakePayload => 1 << 20,
+            | Self::HandshakePayload
+            | Self::People
+            | Self::CreateUser
+            | Self::SignInTokens => 1 << 20,
             Self::UserMemberships | Self::Users | Self::Organizations | Self::Memberships => {
                 16 << 20
             }
@@ -119,7 +132,10 @@ impl Endpoint {
             | Self::Users
             | Self::UsersCount
             | Self::Organizations
-            | Self::Memberships => false,
+            | Self::Memberships
+            | Self::People
+            | Self::CreateUser
+            | Self::SignInTokens => false,
         }
     }
 
@@ -136,7 +152,10 @@ impl Endpoint {
             | Self::M2mTokens
             | Self::OauthAccessTokens
             | Self::ApiKeys
-            | Self::HandshakePayload => Duration::ZERO,
+            | Self::HandshakePayload
+            | Self::People
+            | Self::CreateUser
+            | Self::SignInTokens => Duration::ZERO,
             Self::Users | Self::UsersCount | Self::Organizations | Self::Memberships => {
                 Duration::from_secs(30)
             }

@@ -20,8 +20,13 @@ use super::{
     serve::{end_at_signal, set_up_telemetry, start},
 };
 use crate::{
+    assertion::{FindBy, Nonce, Provider, SecondFactor},
     emulator::{self as offline, PRODUCTION_SECRET_KEY_PREFIX, SECRET_KEY_PREFIX, WebhookSettings},
-    settings::{EnvironmentVariables, Settings, SettingsArgs, process_environment},
+    identity::SigningAlgorithms,
+    settings::{
+        EnvironmentVariables, ProviderKeys, ProviderSettings, Settings, SettingsArgs,
+        process_environment,
+    },
 };
 
 /// Runs the offline Clerk and the service, and prints what to try. With a CLERK_SECRET_KEY of Clerk's
@@ -84,7 +89,11 @@ impl Dev {
         if !is_set(&environment, DRAIN_PAUSE) {
             environment.insert(DRAIN_PAUSE.to_owned(), "0s".into());
         }
-        let settings = Settings::load(&self.settings, &environment)?;
+        let mut settings = Settings::load(&self.settings, &environment)?;
+        let offline = emulator.as_ref().map(|emulator| emulator.instances());
+        if let Some(instance) = offline.and_then(|instances| instances.first()) {
+            trust_its_provider(instance, &mut settings)?;
+        }
         let telemetry = set_up_telemetry(&settings)?;
         let mut signals = Signals::listen()?;
         let Some(running) = start(&settings, &mut signals).await? else {
@@ -117,6 +126,36 @@ impl Dev {
         })
         .await
     }
+}
+
+/// The name of the identity provider beside the offline Clerk.
+const PROVIDER: &str = "acme";
+
+/// Lets in whom the identity provider beside the offline Clerk vouches for, with a second factor.
+fn trust_its_provider(instance: &offline::Instance, settings: &mut Settings) -> anyhow::Result<()> {
+    let issuer = instance.identity_provider();
+    let discovery = format!("{issuer}/.well-known/openid-configuration");
+    let discovery = discovery.parse().context("not an address")?;
+    let trusted = ProviderSettings {
+        rules: Provider {
+            name: PROVIDER.parse()?,
+            issuer: issuer.into(),
+            client_ids: vec![offline::CLIENT_ID.into()],
+            algorithms: SigningAlgorithms::CLERKS,
+            find_by: FindBy::VerifiedEmail(vec!["example.com".into()]),
+            second_factor: SecondFactor::Required,
+            amr: vec!["mfa".into()],
+            acr: Vec::new(),
+            max_sign_in_age: None,
+            nonce: Nonce::Required,
+            create_users: false,
+        },
+        keys: ProviderKeys::Discovery(discovery),
+    };
+    if let Some(first) = settings.instances.first_mut() {
+        first.providers.push(trusted);
+    }
+    Ok(())
 }
 
 const DRAIN_PAUSE: &str = "CLERK_AUTHZ_DRAIN_PAUSE";

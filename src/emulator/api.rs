@@ -14,6 +14,7 @@ mod problem;
 mod query;
 mod roles;
 mod sessions;
+mod sign_in_tokens;
 mod user_form;
 mod users;
 
@@ -113,6 +114,7 @@ pub fn operations() -> Vec<Operation> {
         permissions::operations(),
         sessions::operations(),
         machine_tokens::operations(),
+        sign_in_tokens::operations(),
     ]
     .concat()
 }

@@ -26,6 +26,8 @@ pub enum Endpoint {
     MachineTokens,
     /// Where a browser's handshake is fetched.
     Handshakes,
+    /// `/v1/sign_in_tokens`.
+    SignInTokens,
 }
 
 impl Endpoint {
@@ -40,6 +42,7 @@ impl Endpoint {
         Self::Sessions,
         Self::MachineTokens,
         Self::Handshakes,
+        Self::SignInTokens,
     ];
 }
 

@@ -1,6 +1,7 @@
-//! The offline Clerk's Frontend API, as far as it has one: what browsers are sent to.
+//! Clerk's Frontend API, as far as the offline Clerk has it: what a browser asks, without a secret key.
 
 mod handshake;
+mod sign_ins;
 
 use std::sync::Arc;
 
@@ -13,5 +14,8 @@ pub(super) fn router<S>(instance: &Arc<Instance>) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {
-    handshake::router().with_state(Arc::clone(instance))
+    Router::new()
+        .merge(handshake::router())
+        .merge(sign_ins::router())
+        .with_state(Arc::clone(instance))
 }

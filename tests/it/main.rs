@@ -35,6 +35,7 @@ mod reconcile;
 mod revocation;
 mod rooms;
 mod second_opinion;
+mod sso;
 mod store;
 mod store_faults;
 mod support;

@@ -43,9 +43,14 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["thiserror", "url"],
     ),
     (
+        "assertion",
+        &["explain", "identity", "mirror", "reason", "token"],
+        &["aws_lc_rs", "serde", "serde_json"],
+    ),
+    (
         "mirror",
         &["histogram", "identity", "webhook"],
-        &["aws_lc_rs", "thiserror"],
+        &["aws_lc_rs", "secrecy", "thiserror"],
     ),
     (
         "policy",
@@ -99,6 +104,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     (
         "authz",
         &[
+            "assertion",
             "closed_list",
             "credential",
             "decision",
@@ -215,6 +221,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     (
         "door",
         &[
+            "assertion",
             "closed_list",
             "authz",
             "callers",
@@ -268,7 +275,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     // Running it.
     (
         "settings",
-        &["callers", "identity", "webhook"],
+        &["assertion", "callers", "identity", "webhook"],
         &[
             "clap",
             "humantime",

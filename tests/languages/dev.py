@@ -186,7 +186,7 @@ def dev():
             check(suite, f"at least {least} of {word!r}", found >= least, titles)
         env = {key: value for key, value in os.environ.items() if not key.startswith("CLERK_")}
         for title, lines in guide.blocks:
-            if any(word in title for word in ("within a second", "dropped", "machine", "API key", "upstream")):
+            if any(word in title for word in ("within a second", "dropped", "machine", "API key", "upstream", "identity provider")):
                 shell = Shell(guide.definitions, env)
                 with tempfile.NamedTemporaryFile() as told:
                     follow(suite, title, lines, shell, told)

@@ -172,6 +172,8 @@ fn instance(memberships: Option<Vec<CaseMembership>>) -> Instance {
         directory: memberships
             .map(|memberships| Arc::new(CaseDirectory(memberships)) as Arc<dyn Directory>),
         user_directory: None,
+        sign_ins: None,
+        providers: Vec::new(),
         revocations: None,
         has_webhooks: false,
     }

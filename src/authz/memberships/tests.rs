@@ -152,6 +152,8 @@ fn removal(pem: &str) {
             keyring: Arc::new(Keyring::pinned(key)),
             directory: Some(Arc::new(Clerk(Arc::clone(&world)))),
             user_directory: None,
+            sign_ins: None,
+            providers: Vec::new(),
             revocations: None,
             has_webhooks: false,
         },

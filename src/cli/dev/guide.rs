@@ -1,6 +1,7 @@
 //! What `clerk-authz dev` prints: lines to paste, each with what it answers.
 
 mod machines;
+mod sso;
 mod upstreams;
 mod users;
 
@@ -65,8 +66,10 @@ pub(super) fn print(
          export CLERK_API_URL={clerk} CLERK_SECRET_KEY={secret_key} CLERK_AUTHZ_ISSUER={clerk}\n\
          token() {{ curl -s \"{clerk}/_emulator/token?user=$1\"; }}\n\
          authz() {{ {grpcurl} -plaintext -d \"$2\" {target} clerkauthz.v1.AuthzService/$1; }}\n\
+         {}\n\
          {}\n",
         users::definitions(clerk, &secret_key),
+        sso::definitions(clerk),
     );
     verification(&cast, &binary, &python, grpc);
     decisions(&cast, &binary);
@@ -75,6 +78,7 @@ pub(super) fn print(
     if has_our_policy {
         upstreams::print(&cast, http);
     }
+    sso::print(&cast, super::PROVIDER);
     clerk_down(&cast, &binary);
     anstream::println!("Ctrl-C ends both.");
 }

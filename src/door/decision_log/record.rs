@@ -165,6 +165,7 @@ impl<'a> Record<'a> {
                 | Rpc::SyncUser
                 | Rpc::GetUser
                 | Rpc::WatchUsers
+                | Rpc::ExchangeAssertion
                 | Rpc::ExplainDecision => "grpc",
             },
             rpc: self.rpc.name(),

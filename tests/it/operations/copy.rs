@@ -6,7 +6,7 @@ use clerk_authz::{
     door::grpc::proto::watch_users_response::Change,
     emulator::TokenSpec,
     identity::Timestamp,
-    keys::{SavedKeys, SnapshotStore},
+    keys::{KeysOf, SavedKeys, SnapshotStore},
     mirror::{
         Coordination, Entity, Fact, Failed, Feed, Inbox, Mirror, Next, Position, Received,
         RevocationCause, SessionEnd, Sighting, Sightings, Upkeep, UserKey,
@@ -118,7 +118,8 @@ async fn fill(database: &Database) {
         fetched_at: ms(NOW),
         document: (0..=255).collect(),
     };
-    store.save(instance, keys).await.expect("saved");
+    let keys_of = KeysOf::instance(instance);
+    store.save(&keys_of, keys).await.expect("saved");
     let key = AssertionKey {
         generation: Generation(7),
         signs_from: ms(NOW),
@@ -147,7 +148,7 @@ async fn all_that_is_told(database: &Database) -> String {
     let banned = user_id("user_2");
     let member = store.membership(instance, &organization, &banned);
     let keys = store
-        .load(instance)
+        .load(&KeysOf::instance(instance))
         .await
         .expect("answered")
         .expect("saved");

@@ -221,6 +221,8 @@ pub fn verifier_of(pem: &str, issuer: &str, directory: Arc<dyn Directory>) -> Ar
         keyring: Arc::new(Keyring::pinned(key)),
         directory: Some(directory),
         user_directory: None,
+        sign_ins: None,
+        providers: Vec::new(),
         revocations: None,
         has_webhooks: false,
     };
