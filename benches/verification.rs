@@ -1,7 +1,15 @@
 //! What the parts cost: time and allocations. `make bench`; nothing here is a test.
 
-use std::{hint::black_box, sync::Arc, time::Duration};
+use std::{
+    hint::black_box,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair},
+};
 use clerk_authz::{
     authz::{Instance, InstanceSerial, Instances, Question, TokenCache, Verdict, Verifier},
     emulator::{Emulator, TokenSpec, World},
@@ -10,6 +18,10 @@ use clerk_authz::{
     keys::{Keyring, VerifyingKey},
     policy::{Host, Path, Policy},
     token,
+    upstream_assertion::{
+        AssertionKey, AssertionKeyStore, AssertionSettings, Assertions, Claims, Generation,
+        KeepingKeys,
+    },
 };
 use divan::{AllocProfiler, Bencher};
 use futures_util::FutureExt;
@@ -72,6 +84,8 @@ fn verifier(cache_bytes: u64) -> Verifier {
         keyring: Arc::new(Keyring::pinned(key)),
         directory: None,
         user_directory: None,
+        sign_ins: None,
+        providers: Vec::new(),
         revocations: None,
         has_webhooks: false,
     };
@@ -206,5 +220,110 @@ fn find_a_route(bencher: Bencher<'_, '_>, routes: usize) {
     bencher.bench_local(|| {
         let route = policy.route(Some("api.example.com"), black_box("GET"), black_box(&path));
         assert_eq!(route.map(|route| &*route.name), Some(&*wanted));
+    });
+}
+
+/// Keys of upstream assertions in memory: the first of them, and no other.
+#[derive(Debug, Default)]
+struct KeptKeys(Mutex<Vec<AssertionKey>>);
+
+impl AssertionKeyStore for KeptKeys {
+    fn keys(&self) -> KeepingKeys<'_, Vec<AssertionKey>> {
+        let keys = self.0.lock().expect("not poisoned").clone();
+        Box::pin(async { Ok(keys) })
+    }
+
+    fn add<'a>(&'a self, key: &'a AssertionKey) -> KeepingKeys<'a, ()> {
+        self.0.lock().expect("not poisoned").push(key.clone());
+        Box::pin(async { Ok(()) })
+    }
+
+    fn forget(&self, _: Generation) -> KeepingKeys<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// What a usual assertion says, and what makes it.
+fn upstream_assertions(cache_bytes: u64) -> (Assertions, Claims<'static>) {
+    let settings = AssertionSettings {
+        issuer: "clerk-authz".into(),
+        default_audience: None,
+        rotation: Duration::from_secs(86_400),
+        cache_bytes,
+    };
+    let now = prepared().now;
+    let store = Arc::new(KeptKeys::default());
+    let assertions = Assertions::new(settings, store, Arc::new(move || now));
+    let made = assertions.prepare().now_or_never();
+    made.expect("at once").expect("a key");
+    let claims = Claims {
+        audience: "orders",
+        subject: "user_2abcdefghijklmnopqrstuvwxyz",
+        token_type: "session_token",
+        session_id: Some("sess_2abcdefghijklmnopqrstuvwxyz"),
+        actor: None,
+        client_id: None,
+        organization_id: Some("org_2abcdefghijklmnopqrstuvwxyz"),
+        organization_role: Some("org:admin"),
+        method: "GET",
+        host: "api.example.com",
+    };
+    (assertions, claims)
+}
+
+const DECISION_ID: &str = "0123456789abcdef";
+
+/// The floor of an assertion that is not cached: one signature by the same library over as many bytes.
+#[divan::bench]
+fn upstream_bare_signature_es256(bencher: Bencher<'_, '_>) {
+    let random = SystemRandom::new();
+    let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+    let key = EcdsaKeyPair::generate_pkcs8(algorithm, &random).expect("a key");
+    let key = EcdsaKeyPair::from_pkcs8(algorithm, key.as_ref()).expect("a key");
+    let input = [b'a'; 600];
+    bencher.bench_local(|| key.sign(&random, black_box(&input)).expect("signed"));
+}
+
+/// What the other algorithm would cost.
+#[divan::bench]
+fn upstream_bare_signature_ed25519(bencher: Bencher<'_, '_>) {
+    let key = Ed25519KeyPair::generate().expect("a key");
+    let input = [b'a'; 600];
+    bencher.bench_local(|| key.sign(black_box(&input)));
+}
+
+#[divan::bench]
+fn upstream_assertion_signed(bencher: Bencher<'_, '_>) {
+    let (assertions, claims) = upstream_assertions(0);
+    bencher.bench_local(|| {
+        let made = assertions.assertion(black_box(&claims), DECISION_ID, prepared().now);
+        made.expect("made")
+    });
+}
+
+/// The same with a cache in which it is not found, but kept.
+#[divan::bench]
+fn upstream_assertion_signed_and_kept(bencher: Bencher<'_, '_>) {
+    let (assertions, claims) = upstream_assertions(8 << 20);
+    let mut number = 0_u64;
+    bencher.bench_local(|| {
+        number += 1;
+        let subject = format!("user_{number:028}");
+        let claims = Claims {
+            subject: &subject,
+            ..claims
+        };
+        let made = assertions.assertion(black_box(&claims), DECISION_ID, prepared().now);
+        made.expect("made")
+    });
+}
+
+#[divan::bench]
+fn upstream_assertion_cached(bencher: Bencher<'_, '_>) {
+    let (assertions, claims) = upstream_assertions(8 << 20);
+    assertions.assertion(&claims, DECISION_ID, prepared().now);
+    bencher.bench_local(|| {
+        let made = assertions.assertion(black_box(&claims), DECISION_ID, prepared().now);
+        made.expect("made")
     });
 }

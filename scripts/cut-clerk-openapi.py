@@ -30,6 +30,7 @@ UpdateOrganizationPermission DeleteOrganizationPermission
 GetSessionList createSession GetSession RevokeSession CreateSessionToken
 CreateSessionTokenFromTemplate
 verifyM2MToken verifyOAuthAccessToken verifyApiKey
+CreateSignInToken
 """.split()
 # What these begin with, the offline Clerk sends.
 EVENTS = ("user.", "session.", "organization.", "organizationMembership.", "role.", "permission.")

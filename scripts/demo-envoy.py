@@ -48,6 +48,8 @@ def guide(envoy, http_port, clerk, folder):
     return [
         ("signed in: the upstream hears who asks (200)", [
             admin, f"curl -si {envoy}/me {bearer}"]),
+        ("the same under a signature, which the upstream can check (200)", [
+            admin, f"curl -si {envoy}/me {bearer} | grep -i -e '^HTTP' -e 'authz-assertion'"]),
         ("expired (401 TOKEN_EXPIRED)", [
             "TOKEN=$(token 'user_alice&expired=true')", f"curl -si {envoy}/me {bearer}"]),
         ("an admin's route, and the wrong role (403 ROLE_MISMATCH)", [
@@ -104,7 +106,7 @@ def main():
         running.start("clerk-authz", binary, "dev",
             "--emulator-addr", f"127.0.0.1:{ports[5050]}", "--grpc-addr", f"127.0.0.1:{ports[50051]}",
             "--http-addr", f"127.0.0.1:{ports[8080]}",
-            "--policy", folder / "policy.yaml", "--shadow-policy", folder / "shadow.yaml")
+            "--upstream-assertions", "demo", "--policy", folder / "policy.yaml", "--shadow-policy", folder / "shadow.yaml")
         running.wait("clerk-authz", lambda: status(f"http://127.0.0.1:{ports[8080]}/readyz") == 200)
         running.start("envoy", ENVOY, "-c", folder / "envoy.yaml", "--concurrency", "1",
             "--base-id", os.getpid() % 30000, "--log-level", "warning")

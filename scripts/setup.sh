@@ -58,7 +58,8 @@ if need npm "the SDK to compare with, proto lint, the Node example" "https://nod
 fi
 
 if need go "the Go example, helm" "https://go.dev/dl"; then
-  sources=(examples/go/go.sum examples/go/main.go examples/go/watch/main.go tests/it/envoy/call.go
+  sources=(examples/go/go.sum examples/go/main.go examples/go/watch/main.go examples/go/assertion/main.go
+    tests/it/envoy/call.go
     proto/clerkauthz/v1/*.proto)
   if [ ! -x .venv/bin/python ]; then
     echo "setup: the Go example is left out: its stubs are made by the protobuf compiler in .venv, which takes python3"
@@ -80,6 +81,7 @@ if need go "the Go example, helm" "https://go.dev/dl"; then
       --go-grpc_out=examples/go/gen --go-grpc_opt=module=example.com/clerk-authz-example/gen \
       "${options[@]}" proto/clerkauthz/v1/*.proto
     (cd examples/go && go build -o ../../.tools/go/example . && go build -o ../../.tools/go/watch ./watch \
+      && go build -o ../../.tools/go/assertion ./assertion \
       && go build -o ../../.tools/go/call ../../tests/it/envoy/call.go)
     mark examples/go/gen/.generated "${sources[@]}"
   fi

@@ -7,6 +7,7 @@
 mod asking;
 mod authorize_request;
 mod check_org_permission;
+mod exchange_assertion;
 mod fact_cache;
 mod instances;
 mod lookups;
@@ -19,14 +20,15 @@ mod verify_session;
 
 pub use self::asking::Source;
 pub use self::authorize_request::{
-    Authorization, Bearer, Gatekeeper, Headers, Identity, Outcome, Person, ProxiedRequest, Refused,
-    ShadowStats, rehearse,
+    Authorization, Bearer, BrowserAnswer, CookiesOnTheWayBack, Gatekeeper, HandshakeOutcome,
+    Headers, Identity, Outcome, Person, ProxiedRequest, Refused, ShadowStats, rehearse,
 };
 pub use self::check_org_permission::{
     Checker, Consistency, Decision, OrgAnswer, OrgQuestion, OrganizationRef, Subject, Unanswerable,
 };
+pub use self::exchange_assertion::{Exchange, ExchangeAnswer, Exchanger, TICKET_LIFETIME, Ticket};
 pub use self::fact_cache::FactCacheStats;
-pub use self::instances::{DuplicateIssuer, Instance, InstanceSerial, Instances};
+pub use self::instances::{DuplicateIssuer, IdentityProvider, Instance, InstanceSerial, Instances};
 pub use self::lookups::Lookups;
 pub use self::machine_lookups::{MachineLookups, MachineSettings};
 pub use self::memberships::{AskMirror, ComparedAt, MembershipSettings, Memberships};

@@ -4,11 +4,13 @@
 //! what tokens say of themselves, the caller brings the reader.
 
 mod authorization;
+mod browser;
 mod cookie;
 
 use std::{borrow::Cow, fmt};
 
 use self::authorization::Authorization;
+pub use self::browser::BrowserCookies;
 pub use self::cookie::CookieNames;
 use crate::{
     explain::{Rule, Steps},
@@ -190,6 +192,12 @@ pub fn select<'a>(
             }
         }
     }
+}
+
+/// Whether `authorization` holds a token, or may hold one: whoever sends it is no browser on its way from
+/// page to page.
+pub fn is_in_header(authorization: &[String]) -> bool {
+    !matches!(authorization::read(authorization), Authorization::None)
 }
 
 fn name_different_sessions(a: &str, b: &str, hint: impl Fn(&str) -> Option<Hint>) -> bool {

@@ -7,12 +7,15 @@
 mod api;
 pub mod directory;
 mod fault;
+mod frontend;
 mod http;
+mod identity_provider;
 mod ids;
 mod machine_tokens;
 mod mint;
 mod objects;
 mod requests;
+mod sign_in_tokens;
 mod signing_key;
 mod webhooks;
 mod world;
@@ -34,11 +37,15 @@ pub use self::api::{Operation, operations};
 pub use self::directory::Directory;
 use self::fault::FaultPlan;
 pub use self::fault::{Endpoint, Fault, Faults};
+use self::frontend::Handshakes;
+use self::identity_provider::IdentityProviderKeys;
+pub use self::identity_provider::{AssertionSpec, CLIENT_ID};
 use self::machine_tokens::MachineTokens;
 use self::mint::Mint;
 pub use self::mint::{FactorAges, Kind, MintError, TokenSpec};
 use self::requests::Requests;
 pub use self::requests::{Peaks, RateLimit};
+use self::sign_in_tokens::SignInTokens;
 use self::signing_key::SigningKey;
 use self::webhooks::Webhooks;
 pub use self::webhooks::{
@@ -48,8 +55,10 @@ pub use self::webhooks::{
 pub use self::world::{InstanceSeed, InvalidWorld, Member, OrganizationSeed, UserSeed, World};
 use crate::identity::{Environment, Issuer, PublishableKey, Timestamp};
 
-/// What every secret key here starts with, and none of Clerk's.
+/// What every secret key of a development instance here starts with, and none of Clerk's.
 pub const SECRET_KEY_PREFIX: &str = "sk_test_emulator";
+/// The same of a production instance.
+pub const PRODUCTION_SECRET_KEY_PREFIX: &str = "sk_live_emulator";
 
 /// Says what time it is.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -110,6 +119,9 @@ pub struct Instance {
     backend_requests: AtomicU64,
     webhooks: Arc<Webhooks>,
     machine_tokens: MachineTokens,
+    handshakes: Handshakes,
+    sign_in_tokens: SignInTokens,
+    identity_provider_keys: IdentityProviderKeys,
 }
 
 impl Emulator {
@@ -185,6 +197,10 @@ impl Instance {
             IpAddr::V4(_) => addr.to_string(),
             IpAddr::V6(_) => format!("{}:{}", Ipv4Addr::LOCALHOST, addr.port()),
         };
+        let environment = match seed.production {
+            true => Environment::Production,
+            false => Environment::Development,
+        };
         let key = SigningKey::generate(&seed.key_id).ok_or(StartError::Key)?;
         let stranger = SigningKey::generate(&seed.key_id).ok_or(StartError::Key)?;
         let not_loopback = |_| StartError::NotLoopback(addr.ip());
@@ -193,8 +209,7 @@ impl Instance {
             issuer: format!("http://{host}")
                 .parse()
                 .map_err(|_| StartError::NotLoopback(addr.ip()))?,
-            publishable_key: PublishableKey::for_host(Environment::Development, &host)
-                .map_err(not_loopback)?,
+            publishable_key: PublishableKey::for_host(environment, &host).map_err(not_loopback)?,
             directory: Directory::of(&seed, Arc::clone(&clock), Arc::clone(&webhooks)),
             seed,
             addr,
@@ -207,6 +222,9 @@ impl Instance {
             backend_requests: AtomicU64::new(0),
             webhooks,
             machine_tokens: MachineTokens::default(),
+            handshakes: Handshakes::default(),
+            sign_in_tokens: SignInTokens::default(),
+            identity_provider_keys: IdentityProviderKeys::default(),
         })
     }
 
@@ -235,14 +253,18 @@ impl Instance {
         &self.issuer
     }
 
-    /// Its publishable key, of a development instance.
+    /// Its publishable key.
     pub fn publishable_key(&self) -> &PublishableKey {
         &self.publishable_key
     }
 
     /// Its secret key. Opens nothing but this emulator.
     pub fn secret_key(&self) -> String {
-        format!("{SECRET_KEY_PREFIX}{}", self.seed.name)
+        let prefix = match self.seed.production {
+            true => PRODUCTION_SECRET_KEY_PREFIX,
+            false => SECRET_KEY_PREFIX,
+        };
+        format!("{prefix}{}", self.seed.name)
     }
 
     /// The public key that signs now, as PEM.

@@ -28,13 +28,15 @@ macro_rules! rules {
 }
 
 rules! {
+    /// The identity provider that is named is configured.
+    Provider = "provider",
     /// There is exactly one credential.
     Credential = "credential",
     /// It is short enough.
     Size = "size",
     /// It is a compact JWS with JSON objects inside.
     Form = "form",
-    /// The header's `alg` is RS256.
+    /// The header's `alg` is one that is allowed: RS256, or those of an identity provider.
     Algorithm = "algorithm",
     /// The header's `typ` is absent or `JWT`, and there is no `crit`.
     Header = "header",
@@ -64,6 +66,16 @@ rules! {
     Status = "status",
     /// The user, the session and the active organization are not known to be gone.
     Revocation = "revocation",
+    /// The assertion has the nonce with which its sign-in began.
+    Nonce = "nonce",
+    /// The user signed in at the identity provider recently enough.
+    SignInAge = "sign_in_age",
+    /// The user has shown a second factor there, where that is asked for.
+    SecondFactor = "second_factor",
+    /// The assertion leads to exactly one user.
+    User = "user",
+    /// The user may sign in.
+    Standing = "standing",
     /// Something is asked for, so that there is something to allow.
     Requirement = "requirement",
     /// Nobody acts in the user's place, where that is not allowed.
@@ -87,9 +99,62 @@ rules! {
 }
 
 impl Rule {
-    /// The rules of a decision about an organization, token included: all but the last, since a
-    /// decision uses no token up.
-    pub const OF_CHECK: &[Self] = Self::ALL.split_last().expect("there are rules").1;
+    /// The rules of a decision about an organization, token included. The token's replay is not among
+    /// them, since a decision uses no token up.
+    pub const OF_CHECK: &[Self] = &[
+        Self::Credential,
+        Self::Size,
+        Self::Form,
+        Self::Algorithm,
+        Self::Header,
+        Self::Issuer,
+        Self::Key,
+        Self::Signature,
+        Self::TokenType,
+        Self::Claims,
+        Self::Audience,
+        Self::AuthorizedParty,
+        Self::Expiry,
+        Self::NotBefore,
+        Self::IssuedAt,
+        Self::ClientState,
+        Self::Status,
+        Self::Revocation,
+        Self::Requirement,
+        Self::Impersonation,
+        Self::Organization,
+        Self::Membership,
+        Self::Role,
+        Self::Permission,
+        Self::Feature,
+        Self::Plan,
+        Self::Reverification,
+    ];
+
+    /// The rules of an exchange of an identity provider's assertion.
+    pub const OF_EXCHANGE: &[Self] = &[
+        Self::Provider,
+        Self::Size,
+        Self::Form,
+        Self::Algorithm,
+        Self::Header,
+        Self::Issuer,
+        Self::Key,
+        Self::Signature,
+        Self::Claims,
+        Self::Audience,
+        Self::AuthorizedParty,
+        Self::Expiry,
+        Self::NotBefore,
+        Self::IssuedAt,
+        Self::Nonce,
+        Self::SignInAge,
+        Self::SecondFactor,
+        Self::User,
+        Self::Standing,
+        Self::Membership,
+        Self::Replay,
+    ];
 
     /// The rules of a verification.
     pub const OF_VERIFICATION: &[Self] = &[

@@ -8,13 +8,14 @@ mod id;
 mod machine;
 mod publishable_key;
 mod session;
+mod signing;
 mod texts;
 mod timestamp;
 
 pub use self::address::{is_of_this_machine, is_safe_address};
 pub use self::id::{
     InstanceId, InstanceName, InvalidId, Issuer, KeyId, MessageId, OrganizationId,
-    OrganizationSlug, SessionId, UserId, is_clerk_id,
+    OrganizationSlug, ProviderName, SessionId, UserId, is_clerk_id,
 };
 pub use self::machine::{
     Machine, MachineSubject, MachineType, OpaqueToken, TokenDigest, TokenForm, TokenType,
@@ -25,6 +26,7 @@ pub use self::session::{
     Actor, CustomClaims, FactorAge, FactorAges, Organization, Scope, ScopedSlug, ScopedSlugs,
     Session, SessionStatus,
 };
+pub use self::signing::{SigningAlgorithm, SigningAlgorithms};
 pub use self::texts::Texts;
 pub(crate) use self::texts::TextsBuilder;
 pub use self::timestamp::Timestamp;

@@ -19,7 +19,7 @@ pub use self::key_set::{IgnoredBecause, InvalidKeySet, KeySet};
 pub use self::keyring::{FetchOutcome, Keyring, KeyringStats, Lookup, RefreshSettings};
 pub use self::self_test::{SelfTestFailed, self_test};
 pub use self::snapshot::{
-    Keeping, SavedKeys, Snapshot, SnapshotDirectory, SnapshotError, SnapshotStore,
+    Keeping, KeysOf, SavedKeys, Snapshot, SnapshotDirectory, SnapshotError, SnapshotStore,
 };
 pub use self::verifying_key::{InvalidKey, VerifyingKey};
 use crate::identity::Timestamp;
@@ -57,6 +57,9 @@ pub enum FetchError {
     /// Larger than [`MAX_DOCUMENT_BYTES`].
     #[error("answered with more than {MAX_DOCUMENT_BYTES} bytes")]
     TooLarge,
+    /// A discovery document that cannot be used.
+    #[error("answered with a discovery document that cannot be used: {0}")]
+    Discovery(String),
 }
 
 impl fmt::Debug for dyn JwksSource {

@@ -15,9 +15,11 @@ pub mod identity;
 pub mod reason;
 pub mod trace;
 
+pub mod assertion;
 pub mod callers;
 pub mod credential;
 pub mod decision;
+pub mod handshake;
 pub mod mirror;
 pub mod policy;
 pub mod token;
@@ -26,6 +28,7 @@ pub mod webhook;
 pub mod authz;
 pub mod keys;
 pub mod sync;
+pub mod upstream_assertion;
 
 pub mod clerk;
 pub mod door;

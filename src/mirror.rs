@@ -16,13 +16,14 @@ mod listing;
 mod membership;
 pub mod ordering;
 mod sightings;
+mod sign_in;
 mod store;
 
 pub use self::change::{Change, ChangeEvent, FeedPage, Position, Revocation, RevocationCause};
 pub use self::directory::{
-    Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats, Join,
-    MachineAnswer, MachineRecord, MembershipAnswer, RequestOutcome, SessionAnswer, UserDirectory,
-    WholeMembership,
+    Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats,
+    HandshakeCookies, Join, MachineAnswer, MachineRecord, MembershipAnswer, RequestOutcome,
+    SessionAnswer, UserDirectory, WholeMembership,
 };
 pub use self::effect::{Applied, Effect, Fact, FactOutcome, MAX_FACTS};
 pub use self::entities::{
@@ -37,6 +38,7 @@ pub use self::listing::{ListPage, Listing, PageStart, WholeEntity};
 pub use self::membership::{Membership, OrganizationRecord, Standing};
 pub use self::ordering::{Content, Head, Incoming, Origin, Write};
 pub use self::sightings::{Looked, Sighting, Sightings};
+pub use self::sign_in::{Doing, Person, PersonKey, SignInTicket, SignIns};
 pub use self::store::{
     Checkpoint, Coordination, FEED_ID_CHECKPOINT, Feed, Heard, Inbox, KnownMembership, Lease,
     Listener, MembershipKey, Mirror, Retention, Seen, Store, StoreError, StoreStats, Storing,

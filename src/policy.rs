@@ -23,7 +23,9 @@ pub use self::explain::Mismatch;
 pub use self::narrowing::InvalidNarrowing;
 pub use self::pattern::{HostPattern, PathPattern, Segment};
 pub use self::problem::{PolicyProblem, PolicyProblems};
-pub use self::route::{Access, Browser, OnCannotTell, OrganizationFrom, Route, RouteFreshness};
+pub use self::route::{
+    Access, Browser, OnCannotTell, OrganizationFrom, Route, RouteFreshness, Upstream,
+};
 use self::router::Router;
 pub use self::target::{
     Ambiguities, Ambiguity, AmbiguousHost, AmbiguousPath, Host, MAX_HOST_BYTES, MAX_PATH_BYTES,
@@ -94,6 +96,12 @@ impl Policy {
     /// The routes, one that is part of another before it.
     pub fn routes(&self) -> &[Route] {
         &self.routes
+    }
+
+    /// A route that names the upstream for which an assertion is to be made, if one does.
+    pub fn asks_for_assertions(&self) -> Option<&Route> {
+        let mut routes = self.routes.iter();
+        routes.find(|route| matches!(route.upstream, Upstream::Named(_)))
     }
 
     /// Where people sign in.

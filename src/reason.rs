@@ -80,6 +80,18 @@ reasons! {
     UserBanned = "USER_BANNED", "the user is banned";
     /// Clerk says that the user was taken out of service.
     UserDeprovisioned = "USER_DEPROVISIONED", "the user was deprovisioned by the identity provider";
+    /// No identity provider of this name is configured.
+    ProviderUnknown = "PROVIDER_UNKNOWN", "no identity provider of this name is configured";
+    /// An identity provider's assertion breaks a rule; the error says which.
+    AssertionInvalid = "ASSERTION_INVALID", "the identity provider's assertion cannot be believed";
+    /// The assertion was exchanged before.
+    AssertionReplayed = "ASSERTION_REPLAYED", "the identity provider's assertion was exchanged before";
+    /// The assertion does not show the second factor that the provider's policy asks for.
+    MfaRequired = "MFA_REQUIRED", "the identity provider does not say that the user has shown a second factor";
+    /// No user is meant by the assertion, or more than one.
+    UserUnmatched = "USER_UNMATCHED", "the assertion does not lead to exactly one user";
+    /// Clerk says that the user may not sign in for a while.
+    UserLocked = "USER_LOCKED", "the user is locked";
     /// Everything that was asked holds.
     Allowed = "ALLOWED", "everything that was asked holds";
     /// A role or a permission is asked, and no organization is named or active.

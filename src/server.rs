@@ -13,9 +13,11 @@ mod looks;
 mod metrics;
 mod mirror;
 mod policies;
+mod providers;
 mod revocations;
 mod socket;
 mod tls;
+mod upstreams;
 
 use std::{
     io,
@@ -41,11 +43,12 @@ use self::{
 };
 use crate::{
     authz::{
-        Checker, Instances, MachineLookups, MachineSettings, MembershipSettings, SessionLookups,
-        TokenCache, Verifier,
+        Checker, Exchanger, Instances, MachineLookups, MachineSettings, MembershipSettings,
+        SessionLookups, TokenCache, Verifier,
     },
     door::{
         ListenerLimits,
+        answer::Vouching,
         grpc::{self, AuthzDoor, ExtAuthzDoor, HealthReport},
         http,
     },
@@ -56,6 +59,7 @@ use crate::{
     store::SqlStore,
     sync::{Ear, UserSync, WatchLimits, Watches},
     telemetry::{lines::Lines, metrics::Exporter},
+    upstream_assertion::KeysUnusable,
 };
 
 /// gRPC calls that are worked on at once; a further one is answered `RESOURCE_EXHAUSTED`. Those that
@@ -132,6 +136,9 @@ pub enum StartError {
         /// Everything that is wrong with it.
         cause: String,
     },
+    /// There is no key to vouch to upstreams with.
+    #[error(transparent)]
+    AssertionKeys(#[from] KeysUnusable),
     /// A file of TLS cannot be used.
     #[error("{variable} is {}; {cause}", .file.display())]
     Tls {
@@ -382,10 +389,17 @@ pub async fn start_under(
         checker = checker.with_mirror(MirrorKeepers::ask(store), keepers.compared_at(), max_age);
     }
     let checker = Arc::new(checker);
-    let policies = Policies::load(settings, Arc::clone(&checker))?.map(Arc::new);
+    let assertions = upstreams::assertions(settings, store.as_ref(), &clock);
+    let policies = Policies::load(settings, Arc::clone(&checker), assertions.clone())?;
+    let policies = policies.map(Arc::new);
     if let Some(policies) = &policies {
+        policies.prepare_first_keys().await?;
         tasks.spawn(Arc::clone(policies).reload_on_change(stop.clone()));
     }
+    if let Some(assertions) = &assertions {
+        tasks.spawn(Arc::clone(assertions).keep(stop.clone()));
+    }
+    let vouching = Vouching::with(assertions.clone());
     let users = store.clone().map(|store| UserSync::new(Arc::new(store)));
     let watches = store.clone().zip(ear.clone()).map(|(store, ear)| {
         Arc::new(Watches::new(
@@ -406,6 +420,10 @@ pub async fn start_under(
         Arc::clone(&clock),
         decision_log.clone(),
     );
+    if let Some(store) = &store {
+        let exchanger = Exchanger::new(Arc::new(store.clone()), settings.clock_skew);
+        door = door.with_exchanger(Arc::new(exchanger));
+    }
     if let Some(rules) = &caller_rules {
         door = door.with_callers(Arc::clone(rules.callers()));
         tasks.spawn(Arc::clone(rules).reload_on_change(stop.clone()));
@@ -414,11 +432,13 @@ pub async fn start_under(
         let gatekeeper = Arc::clone(policies.gatekeeper());
         let decisions = decision_log.clone();
         ExtAuthzDoor::new(gatekeeper, Arc::clone(&clock), door.calls(), decisions)
+            .with_vouching(vouching.clone())
     });
     let forward_auth = policies.as_ref().map(|policies| {
         let gatekeeper = Arc::clone(policies.gatekeeper());
         let decisions = decision_log.clone();
         http::ForwardAuthDoor::new(gatekeeper, Arc::clone(&clock), door.calls(), decisions)
+            .with_vouching(vouching.clone())
     });
     let peers = http::Peers::Of(settings.forward_auth_from.clone().into());
     let socket = settings.forward_auth_socket.as_deref();
@@ -435,6 +455,7 @@ pub async fn start_under(
         ear: ear.clone(),
         watches,
         policies: policies.clone(),
+        assertions: assertions.clone(),
         tls,
         callers: caller_rules,
         clock,
@@ -467,7 +488,11 @@ pub async fn start_under(
             async move {
                 let stop = closing.cancelled_owned();
                 let nightly = keepers.map(|keepers| keepers.nightly);
-                let mirror = http::MirrorParts { inboxes, nightly };
+                let mirror = http::MirrorParts {
+                    inboxes,
+                    nightly,
+                    assertions,
+                };
                 let served = http::serve(
                     http.listener,
                     health,

@@ -1,7 +1,7 @@
 //! Settings from flags, environment and files: read once, checked whole, with every problem
 //! reported at once.
 //!
-//! Called by `cli` and `server`. Knows `identity` only; reads no clock and opens no connection.
+//! Called by `cli` and `server`. Knows `identity`, and the rules that it reads; reads no clock and opens no connection.
 
 mod callers;
 mod database;
@@ -10,6 +10,7 @@ mod instances;
 mod listen_addr;
 mod otlp;
 mod problems;
+mod providers;
 mod toml_text;
 mod value;
 mod variables;
@@ -25,10 +26,11 @@ use url::Url;
 pub use self::callers::load_callers;
 pub use self::database::DatabaseSettings;
 pub use self::exposure::Exposure;
-pub use self::instances::{lacking_database, load_instances};
+pub use self::instances::{lacking_database, lacking_for_handshakes, load_instances};
 pub use self::listen_addr::{ListenAddr, NotAnAddress};
 pub use self::otlp::OtlpSettings;
 pub use self::problems::{Problem, Problems};
+pub use self::providers::{ProviderKeys, ProviderSettings};
 use self::variables::{Origin, Raw};
 pub use self::variables::{SettingsArgs, VARIABLES, Variable};
 use crate::{
@@ -101,6 +103,19 @@ pub struct TlsSettings {
     pub client_ca: Option<PathBuf>,
 }
 
+/// How it is vouched to upstreams who sends a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamSettings {
+    /// The upstream of routes that name none.
+    pub default_audience: Option<Box<str>>,
+    /// Who vouches.
+    pub issuer: Box<str>,
+    /// How long a key signs.
+    pub rotation: Duration,
+    /// The size of the cache of assertions; 0 is off.
+    pub cache_bytes: u64,
+}
+
 /// How connections and the process come to their end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainSettings {
@@ -157,6 +172,8 @@ pub struct InstanceSettings {
     /// With any of which its webhooks may be signed; several during a rotation, none without
     /// webhooks.
     pub webhook_secrets: Vec<SecretString>,
+    /// Whose users it lets in.
+    pub providers: Vec<ProviderSettings>,
 }
 
 impl InstanceSettings {
@@ -168,6 +185,7 @@ impl InstanceSettings {
             && self.authorized_parties == other.authorized_parties
             && self.audiences == other.audiences
             && self.same_webhooks(other)
+            && self.providers == other.providers
     }
 
     /// Whether it is the same instance with keys from the same place, secrets included.
@@ -249,6 +267,10 @@ pub struct Settings {
     pub forward_auth_from: Vec<IpNet>,
     /// A Unix socket that answers `/forward-auth`.
     pub forward_auth_socket: Option<PathBuf>,
+    /// How it is vouched to upstreams who sends a request.
+    pub upstream: UpstreamSettings,
+    /// Whether browsers with unsettled cookies are sent to Clerk.
+    pub handshake: bool,
     /// How long the ids of webhook messages are known, and tombstones.
     pub inbox_retention: Duration,
     /// When the mirror is reconciled each day, in minutes after midnight UTC; `None` for never.
@@ -403,6 +425,16 @@ impl Settings {
                 "is set without CLERK_AUTHZ_DATABASE_URL, where the mirror is; set both",
             ));
         }
+        for (needed, what) in [
+            ("CLERK_AUTHZ_POLICY", "by which requests are let through"),
+            ("CLERK_AUTHZ_DATABASE_URL", "where the keys are kept"),
+        ] {
+            let asked = "CLERK_AUTHZ_UPSTREAM_ASSERTIONS";
+            if raw.is_given(asked) && !raw.is_given(needed) {
+                let text = format!("is set without {needed}, {what}; set both");
+                problems.push(Problem::new(raw.subject(asked), text));
+            }
+        }
         for variable in [
             "CLERK_AUTHZ_FORWARD_AUTH_FROM",
             "CLERK_AUTHZ_FORWARD_AUTH_SOCKET",
@@ -413,6 +445,16 @@ impl Settings {
                     "is set without CLERK_AUTHZ_POLICY, by which it would be answered; set both",
                 ));
             }
+        }
+        let handshake = raw.switch("CLERK_AUTHZ_HANDSHAKE", &mut problems);
+        if handshake {
+            if !raw.is_given("CLERK_AUTHZ_POLICY") {
+                problems.push(Problem::new(
+                    raw.subject("CLERK_AUTHZ_HANDSHAKE"),
+                    "is on without CLERK_AUTHZ_POLICY, by which browsers would be answered; set both",
+                ));
+            }
+            problems.extend(lacking_for_handshakes(&instances, instances_file.is_some()));
         }
         let callers_file = raw.text("CLERK_AUTHZ_CALLERS").map(PathBuf::from);
         let callers = callers_file.as_deref().and_then(|file| {
@@ -444,6 +486,19 @@ impl Settings {
             forward_auth_socket: raw
                 .text("CLERK_AUTHZ_FORWARD_AUTH_SOCKET")
                 .map(PathBuf::from),
+            upstream: UpstreamSettings {
+                default_audience: raw.party("CLERK_AUTHZ_UPSTREAM_ASSERTIONS", &mut problems),
+                issuer: raw
+                    .party("CLERK_AUTHZ_UPSTREAM_ISSUER", &mut problems)
+                    .unwrap_or_default(),
+                rotation: raw.duration(
+                    "CLERK_AUTHZ_UPSTREAM_KEY_ROTATION",
+                    86_400..=31_622_400,
+                    &mut problems,
+                ),
+                cache_bytes: raw.bytes("CLERK_AUTHZ_UPSTREAM_CACHE_BYTES", &mut problems),
+            },
+            handshake,
             inbox_retention: raw.duration(
                 "CLERK_AUTHZ_INBOX_RETENTION",
                 86_400..=31_622_400,
@@ -579,6 +634,14 @@ impl Settings {
                  {webhooks}",
                 instance.name, instance.issuer
             );
+            for ProviderSettings { rules, keys } in &instance.providers {
+                let (ProviderKeys::Discovery(url) | ProviderKeys::Jwks(url)) = keys;
+                let _ = writeln!(
+                    text,
+                    "# instance \"{}\": identity provider \"{}\": issuer {}, keys for {} from {url}",
+                    instance.name, rules.name, rules.issuer, rules.algorithms
+                );
+            }
         }
         if let Some(rules) = &self.callers {
             text += &callers::shown(rules);

@@ -32,6 +32,7 @@ mod sqlite;
 mod tables;
 mod traits;
 mod upkeep;
+mod upstream_keys;
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 

@@ -13,6 +13,10 @@ mod rules;
 
 use std::{borrow::Cow, fmt};
 
+pub(crate) use self::claims::{
+    Claim, InvalidClaim, List, Name, Names, OneOrMany, StrictValue, time,
+};
+pub(crate) use self::jws::{Header, Malformed, base64url, decode_header};
 pub use self::jws::{SignatureParts, Unverified, parse};
 pub use self::kind::{Kind, opaque_type};
 pub use self::rules::{Allowed, Expectations, judge, judge_machine};
@@ -87,6 +91,26 @@ impl Unverified {
     }
 }
 
+impl Unverified {
+    /// The cookies of a handshake's token. To be called only after the signature was verified. It has no
+    /// times; where it names an issuer the caller has seen to it.
+    pub fn into_handshake(self) -> Result<Vec<Box<str>>, Reason> {
+        #[derive(serde::Deserialize)]
+        struct Payload {
+            handshake: Vec<Box<str>>,
+        }
+        if kind::of(&self.header, &self.claims) != Kind::Handshake {
+            return Err(Reason::TokenTypeNotAccepted);
+        }
+        if self.claims.duplicate {
+            return Err(Reason::ClaimInvalid);
+        }
+        let payload: Payload =
+            serde_json::from_slice(&self.payload).map_err(|_| Reason::ClaimInvalid)?;
+        Ok(payload.handshake)
+    }
+}
+
 /// Why a token of this type is not accepted, for explanations.
 pub fn not_accepted(found: &dyn fmt::Display, accepted: TokenTypes) -> String {
     format!("{found}; expected {accepted}")
@@ -110,21 +134,25 @@ pub struct Hint {
     pub issuer: Option<Box<str>>,
     /// `sid`, where it is a string.
     pub session_id: Option<Box<str>>,
-    /// `iat` in Unix seconds; 0 where it cannot be read.
-    pub issued_at_seconds: i64,
+    /// `iat` in Unix seconds, where it can be read.
+    pub issued_at_seconds: Option<i64>,
     /// `exp` in Unix seconds, where it can be read.
     pub expires_at_seconds: Option<i64>,
+    /// Whether it looks like a session's, by header and claims.
+    pub is_session: bool,
 }
 
 /// Reads a token without verifying it; `None` when it cannot be decoded.
 pub fn hint(text: &str) -> Option<Hint> {
     let token = jws::decode(text).ok()?;
+    let is_session = kind::of(&token.header, &token.claims) == Kind::Session;
     let claims = token.claims;
     Some(Hint {
         issuer: claims.iss.present(),
         session_id: claims.sid.present(),
-        issued_at_seconds: claims.iat.present().map_or(0, |seconds| seconds as i64),
+        issued_at_seconds: claims.iat.present().map(|seconds| seconds as i64),
         expires_at_seconds: claims.exp.present().map(|seconds| seconds as i64),
+        is_session,
     })
 }
 

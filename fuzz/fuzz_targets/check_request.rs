@@ -67,6 +67,8 @@ static SCENE: LazyLock<Scene> = LazyLock::new(|| {
         keyring: Arc::new(Keyring::pinned(VerifyingKey::from_pem(&pem).expect("a key"))),
         directory: None,
         user_directory: None,
+        sign_ins: None,
+        providers: Vec::new(),
         revocations: None,
         has_webhooks: false,
     };

@@ -72,11 +72,11 @@ pub(super) struct Found<V> {
 }
 
 /// Counts a question as long as it waits for Clerk.
-struct Waiting<'a>(&'a AtomicUsize);
+pub(super) struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
     /// `None` where `most` wait already.
-    fn start(count: &'a AtomicUsize, most: usize) -> Option<Self> {
+    pub(super) fn start(count: &'a AtomicUsize, most: usize) -> Option<Self> {
         let waiting = Self(count);
         (count.fetch_add(1, Ordering::Relaxed) < most).then_some(waiting)
     }
@@ -210,7 +210,7 @@ impl<K: Hash + Eq, V: Clone> Question<'_, K, V> {
 }
 
 /// What is no answer is never "no".
-fn cannot_tell(
+pub(super) fn cannot_tell(
     error: DirectoryError,
     rule: Rule,
     instance: &Instance,

@@ -2,6 +2,7 @@
 //! whether what the route requires holds.
 
 mod asked;
+mod browser;
 mod rehearsal;
 mod shadow;
 
@@ -12,15 +13,20 @@ use url::Url;
 
 use self::{
     asked::{Asked, Denial, Senders, find, sign_in},
+    browser::{Handshakes, is_for_a_page},
     shadow::Shadow,
 };
-pub use self::{rehearsal::rehearse, shadow::ShadowStats};
+pub use self::{
+    browser::{BrowserAnswer, CookiesOnTheWayBack, HandshakeOutcome},
+    rehearsal::rehearse,
+    shadow::ShadowStats,
+};
 use super::{Checker, Decision, OrganizationRef, Source, Verified, VerifiedMachine};
 use crate::{
     decision::Reverification,
     explain::Steps,
     identity::{Organization, OrganizationId, Texts, Timestamp},
-    policy::{Access, Effect, Policy, Route},
+    policy::{Access, Effect, Policy, Route, Upstream},
     reason::Reason,
 };
 
@@ -45,6 +51,8 @@ pub struct ProxiedRequest<'a> {
     pub narrowing: Option<&'a Access>,
     /// How long the caller waits at most; zero asks Clerk nothing.
     pub patience: Duration,
+    /// How cookies reach a browser whose request goes on.
+    pub cookies_on_the_way_back: CookiesOnTheWayBack,
 }
 
 /// The headers of a request.
@@ -73,8 +81,12 @@ pub struct Authorization {
     pub policy_version: Box<str>,
     /// What to do.
     pub outcome: Outcome,
+    /// For which upstream it is vouched who sends the request.
+    pub upstream: Upstream,
     /// Who was refused, where a good token says it.
     pub refused: Option<Box<Refused>>,
+    /// What a browser is told of Clerk's handshake, where there was one.
+    pub browser: Option<Box<BrowserAnswer>>,
 }
 
 /// Whoever sends a request that does not go on, for the records.
@@ -221,6 +233,7 @@ pub struct Gatekeeper {
     checker: Arc<Checker>,
     policy: ArcSwap<Policy>,
     shadow: Shadow,
+    handshakes: Option<Handshakes>,
 }
 
 impl Gatekeeper {
@@ -230,7 +243,22 @@ impl Gatekeeper {
             checker,
             policy: ArcSwap::from_pointee(policy),
             shadow: Shadow::default(),
+            handshakes: None,
         }
+    }
+
+    /// Sends browsers with unsettled cookies to Clerk, for pages of instances that have a publishable key
+    /// and authorized parties.
+    #[must_use]
+    pub fn with_handshakes(mut self) -> Self {
+        self.handshakes = Some(Handshakes::default());
+        self
+    }
+
+    /// How many handshakes came to what; empty where there are none.
+    pub fn handshakes(&self) -> Vec<(HandshakeOutcome, u64)> {
+        let handshakes = self.handshakes.as_ref();
+        handshakes.map_or_else(Vec::new, |handshakes| handshakes.counts().to_vec())
     }
 
     /// Decides by `policy` too, and tells where it would have decided otherwise; `None` ends that.
@@ -262,8 +290,21 @@ impl Gatekeeper {
         steps: &mut Steps,
     ) -> Authorization {
         let policy = self.policy.load_full();
-        let authorization = self.authorize_by(&policy, request, now, steps).await;
-        if let Some(shadow) = self.shadow.policy() {
+        let handshakes = self.handshakes.as_ref();
+        let authorization = match handshakes.filter(|_| is_for_a_page(request)) {
+            None => self.authorize_by(&policy, request, now, steps).await,
+            // On the heap: of all that is asked, pages are few.
+            Some(handshakes) => {
+                let authorizing = self.authorize_page(handshakes, &policy, request, now, steps);
+                Box::pin(authorizing).await
+            }
+        };
+        // Another policy knows nothing of what a browser brought from Clerk.
+        let brought = authorization
+            .browser
+            .as_ref()
+            .is_some_and(|browser| browser.handshake == HandshakeOutcome::Resolved);
+        if let Some(shadow) = self.shadow.policy().filter(|_| !brought) {
             // On the heap, so that whoever tries nothing does not carry its state around.
             Box::pin(self.compare(&shadow, &authorization, request, now)).await;
         }
@@ -304,7 +345,11 @@ async fn authorize_by<S: Senders>(
         route: route.map(|route| route.name.clone()),
         policy_version: policy.version().into(),
         outcome,
+        upstream: route
+            .map(|route| route.upstream.clone())
+            .unwrap_or_default(),
         refused: None,
+        browser: None,
     };
     let (route, path) = match find(policy, request) {
         Ok(found) => found,

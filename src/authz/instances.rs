@@ -13,10 +13,11 @@ use thiserror::Error;
 
 use super::Revocations;
 use crate::{
+    assertion::Provider,
     credential::{CookieNames, Cookies},
     identity::{InstanceName, Issuer, PublishableKey, Session},
     keys::Keyring,
-    mirror::{Directory, UserDirectory},
+    mirror::{Directory, SignIns, UserDirectory},
 };
 
 /// Tells the instances of one run apart, also two of one name before and after a reload: what was
@@ -30,6 +31,15 @@ impl InstanceSerial {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
+}
+
+/// An identity provider of an instance: its rules and its keys.
+#[derive(Debug)]
+pub struct IdentityProvider {
+    /// What is asked of its assertions.
+    pub rules: Provider,
+    /// Its keys.
+    pub keyring: Arc<Keyring>,
 }
 
 /// One Clerk instance: its rules and its keys, shared with no other.
@@ -53,6 +63,10 @@ pub struct Instance {
     pub directory: Option<Arc<dyn Directory>>,
     /// The same, of whole users.
     pub user_directory: Option<Arc<dyn UserDirectory>>,
+    /// Clerk, for who signs in elsewhere; `None` without a secret key.
+    pub sign_ins: Option<Arc<dyn SignIns>>,
+    /// Whose users it lets in, each by another name.
+    pub providers: Vec<Arc<IdentityProvider>>,
     /// What is known beside what tokens say; `None` without a database.
     pub revocations: Option<Arc<Revocations>>,
     /// Whether Clerk tells when something ends. Where it does not, a token is believed for as long as
@@ -65,6 +79,12 @@ impl Instance {
     /// forgotten in time.
     pub(super) fn forgets(&self) -> Option<&Revocations> {
         self.revocations.as_deref().filter(|_| self.has_webhooks)
+    }
+
+    /// The identity provider with this name.
+    pub fn provider(&self, name: &str) -> Option<&Arc<IdentityProvider>> {
+        let mut providers = self.providers.iter();
+        providers.find(|provider| provider.rules.name.as_str() == name)
     }
 
     /// Replaces what is the same text in most of the instance's tokens by one that they share, since

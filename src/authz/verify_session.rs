@@ -394,6 +394,43 @@ impl Verifier {
         Ok(verdict)
     }
 
+    /// The cookies that a handshake's token of this instance holds. It has no times of its own; what it
+    /// holds is verified by itself.
+    pub(super) async fn handshake_cookies(
+        &self,
+        instance: &Arc<Instance>,
+        text: &str,
+        patience: Duration,
+        now: Timestamp,
+    ) -> Result<Result<Vec<Box<str>>, Reason>, CannotTell> {
+        if text.len() > credential::MAX_TOKEN_BYTES {
+            return Ok(Err(Reason::TokenTooLarge));
+        }
+        let steps = &mut Steps::off();
+        let token = match token::parse(text, steps) {
+            Ok(token) => token,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        // Clerk names none in it.
+        if token
+            .issuer()
+            .is_some_and(|issuer| issuer != instance.issuer.as_str())
+        {
+            return Ok(Err(Reason::IssuerMismatch));
+        }
+        let key = match find_key(instance, token.key_id(), patience, now, steps).await {
+            Ok(key) => key,
+            Err(Refusal::Denied(reason)) => return Ok(Err(reason)),
+            Err(Refusal::CannotTell(cannot_tell)) => return Err(cannot_tell),
+        };
+        self.signatures.fetch_add(1, Ordering::Relaxed);
+        let parts = token.signature_parts(text);
+        if !key.verify(parts.signing_input, parts.signature) {
+            return Ok(Err(Reason::SignatureInvalid));
+        }
+        Ok(token.into_handshake())
+    }
+
     /// The last rule: whoever is denied by another has used nothing up.
     async fn use_up(&self, verdict: Verdict, steps: &mut Steps) -> Result<Verdict, CannotTell> {
         let (token_id, expires_at, instance) = match &verdict {

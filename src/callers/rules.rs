@@ -50,6 +50,8 @@ closed_list! {
         GetUser = "GetUser",
         /// `WatchUsers`.
         WatchUsers = "WatchUsers",
+        /// `ExchangeAssertion`.
+        ExchangeAssertion = "ExchangeAssertion",
         /// `ExplainDecision`.
         ExplainDecision = "ExplainDecision",
         /// `Check` of Envoy's external authorization.

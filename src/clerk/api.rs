@@ -13,8 +13,8 @@ use super::{
     gate::{Endpoint, REFUSED_PAUSE},
     mirrored,
     model::{
-        self, ClerkMachineToken, ClerkMembership, ClerkOrganization, ClerkRole, ClerkSession, Page,
-        Unreadable,
+        self, ClerkHandshake, ClerkMachineToken, ClerkMembership, ClerkOrganization, ClerkRole,
+        ClerkSession, Page, Unreadable,
     },
     sender::Sender,
     transport::InsecureUrl,
@@ -27,8 +27,8 @@ use crate::{
     keys::Clock,
     mirror::{
         Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats,
-        MachineAnswer, MembershipAnswer, OrganizationRecord, SessionAnswer, User, UserDirectory,
-        WholeMembership,
+        HandshakeCookies, MachineAnswer, MembershipAnswer, OrganizationRecord, Person, PersonKey,
+        SessionAnswer, User, UserDirectory, WholeMembership,
     },
 };
 
@@ -70,8 +70,10 @@ struct Questions {
     roles: Coalescer<Box<str>, Answered<Option<Texts>>>,
     sessions: Coalescer<SessionId, Answered<SessionAnswer>>,
     machine_tokens: Coalescer<TokenDigest, Answered<MachineAnswer>>,
+    handshakes: Coalescer<Box<str>, Answered<Option<HandshakeCookies>>>,
     users: Coalescer<UserId, Answered<Option<User>>>,
     user_memberships: Coalescer<UserId, Answered<Vec<WholeMembership>>>,
+    people: Coalescer<PersonKey, Answered<Vec<Person>>>,
 }
 
 impl BackendApi {
@@ -94,6 +96,19 @@ impl BackendApi {
             questions: Arc::new(Questions::new()),
         }
     }
+
+    /// Asks whom a key means, once for all who ask it at a time.
+    pub(super) async fn people_asked<F>(
+        &self,
+        key: PersonKey,
+        ask: Ask,
+        start: impl FnOnce(Arc<Errand>) -> F + Send + 'static,
+    ) -> Result<Answered<Vec<Person>>, DirectoryError>
+    where
+        F: Future<Output = Result<Answered<Vec<Person>>, DirectoryError>> + Send + 'static,
+    {
+        self.questions.people.ask(key, ask, start).await
+    }
 }
 
 impl Questions {
@@ -104,8 +119,10 @@ impl Questions {
             roles: Coalescer::new(),
             sessions: Coalescer::new(),
             machine_tokens: Coalescer::new(),
+            handshakes: Coalescer::new(),
             users: Coalescer::new(),
             user_memberships: Coalescer::new(),
+            people: Coalescer::new(),
         }
     }
 }
@@ -187,6 +204,17 @@ impl Directory for BackendApi {
         )
     }
 
+    fn handshake<'a>(&'a self, nonce: &'a str, ask: Ask) -> Asking<'a, Option<HandshakeCookies>> {
+        let (sender, asked) = (Arc::clone(&self.sender), Box::<str>::from(nonce));
+        Box::pin(
+            self.questions
+                .handshakes
+                .ask(nonce.into(), ask, move |errand| async move {
+                    find_handshake(&sender, &asked, &errand).await
+                }),
+        )
+    }
+
     fn credentials(&self) -> Credentials {
         self.sender.credentials()
     }
@@ -198,8 +226,10 @@ impl Directory for BackendApi {
                 + self.questions.roles.joined()
                 + self.questions.sessions.joined()
                 + self.questions.machine_tokens.joined()
+                + self.questions.handshakes.joined()
                 + self.questions.users.joined()
-                + self.questions.user_memberships.joined(),
+                + self.questions.user_memberships.joined()
+                + self.questions.people.joined(),
             ..self.sender.stats()
         }
     }
@@ -354,6 +384,19 @@ async fn find_machine_token(
         Some(found) => found.of(token.machine_type()).map_err(unusable)?,
         None => MachineAnswer::Unknown,
     };
+    Ok(Answered { value, as_of })
+}
+
+async fn find_handshake(
+    sender: &Sender,
+    nonce: &str,
+    errand: &Errand,
+) -> Result<Answered<Option<HandshakeCookies>>, DirectoryError> {
+    let url = sender.url(&["clients", "handshake_payload"], &[("nonce", nonce)]);
+    let Answered { value, as_of } = sender
+        .get::<ClerkHandshake>(Endpoint::HandshakePayload, Share::Token, url, errand)
+        .await?;
+    let value = value.map(|found| HandshakeCookies(found.directives));
     Ok(Answered { value, as_of })
 }
 

@@ -43,10 +43,15 @@ pub(super) enum Endpoint {
     M2mTokens,
     OauthAccessTokens,
     ApiKeys,
+    HandshakePayload,
+    /// Users whom a key of an identity provider's means.
+    People,
+    CreateUser,
+    SignInTokens,
 }
 
 impl Endpoint {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::OrganizationMemberships,
         Self::Organization,
         Self::OrganizationRoles,
@@ -60,6 +65,10 @@ impl Endpoint {
         Self::M2mTokens,
         Self::OauthAccessTokens,
         Self::ApiKeys,
+        Self::HandshakePayload,
+        Self::People,
+        Self::CreateUser,
+        Self::SignInTokens,
     ];
 
     /// Its name in metrics.
@@ -78,6 +87,10 @@ impl Endpoint {
             Self::M2mTokens => "m2m_tokens",
             Self::OauthAccessTokens => "oauth_access_tokens",
             Self::ApiKeys => "api_keys",
+            Self::HandshakePayload => "handshake_payload",
+            Self::People => "people",
+            Self::CreateUser => "create_user",
+            Self::SignInTokens => "sign_in_tokens",
         }
     }
 
@@ -92,7 +105,11 @@ impl Endpoint {
             | Self::UsersCount
             | Self::M2mTokens
             | Self::OauthAccessTokens
-            | Self::ApiKeys => 1 << 20,
+            | Self::ApiKeys
+            | Self::HandshakePayload
+            | Self::People
+            | Self::CreateUser
+            | Self::SignInTokens => 1 << 20,
             Self::UserMemberships | Self::Users | Self::Organizations | Self::Memberships => {
                 16 << 20
             }
@@ -103,7 +120,9 @@ impl Endpoint {
     /// for these. Of the others it has to be the one code that it names.
     pub(super) const fn has_its_own_not_found(self) -> bool {
         match self {
-            Self::M2mTokens | Self::OauthAccessTokens | Self::ApiKeys => true,
+            Self::M2mTokens | Self::OauthAccessTokens | Self::ApiKeys | Self::HandshakePayload => {
+                true
+            }
             Self::OrganizationMemberships
             | Self::Organization
             | Self::OrganizationRoles
@@ -113,7 +132,10 @@ impl Endpoint {
             | Self::Users
             | Self::UsersCount
             | Self::Organizations
-            | Self::Memberships => false,
+            | Self::Memberships
+            | Self::People
+            | Self::CreateUser
+            | Self::SignInTokens => false,
         }
     }
 
@@ -129,7 +151,11 @@ impl Endpoint {
             | Self::UserMemberships
             | Self::M2mTokens
             | Self::OauthAccessTokens
-            | Self::ApiKeys => Duration::ZERO,
+            | Self::ApiKeys
+            | Self::HandshakePayload
+            | Self::People
+            | Self::CreateUser
+            | Self::SignInTokens => Duration::ZERO,
             Self::Users | Self::UsersCount | Self::Organizations | Self::Memberships => {
                 Duration::from_secs(30)
             }

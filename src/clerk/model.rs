@@ -54,6 +54,19 @@ impl Asked for ClerkSession {
     }
 }
 
+impl Asked for ClerkHandshake {
+    fn is_nothing(&self) -> bool {
+        self.directives.is_empty()
+    }
+}
+
+/// What is kept of a browser's handshake. Not in Clerk's OpenAPI file; by its SDK
+/// (`@clerk/backend`, `api/endpoints/ClientApi.ts`).
+#[derive(Deserialize)]
+pub(super) struct ClerkHandshake {
+    pub(super) directives: Vec<Box<str>>,
+}
+
 /// `Session`.
 #[derive(Deserialize)]
 pub(super) struct ClerkSession {

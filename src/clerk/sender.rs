@@ -52,6 +52,24 @@ struct Call {
     body: Option<Vec<u8>>,
 }
 
+/// Which faults a request is sent again after.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// Those that may pass: it changes nothing.
+    AfterAny,
+    /// Those that say that nothing was done.
+    IfNotDone,
+}
+
+impl Again {
+    const fn is_after(self, fault: &Fault) -> bool {
+        match self {
+            Self::AfterAny => fault.may_be_repeated(),
+            Self::IfNotDone => matches!(fault, Fault::RateLimited { .. }),
+        }
+    }
+}
+
 /// Requests to one instance's Backend API.
 pub(super) struct Sender {
     instance: InstanceName,
@@ -120,7 +138,25 @@ impl Sender {
             url,
             body: Some(body),
         };
-        self.ask(endpoint, share, call, errand).await
+        self.ask(endpoint, share, call, errand, Again::AfterAny)
+            .await
+    }
+
+    /// Has something done. After a fault that leaves open whether it was done it is not sent again.
+    pub(super) async fn change<T: Asked>(
+        &self,
+        endpoint: Endpoint,
+        share: Share,
+        url: Url,
+        body: Vec<u8>,
+        errand: &Errand,
+    ) -> Result<Answered<Option<T>>, DirectoryError> {
+        let call = Call {
+            url,
+            body: Some(body),
+        };
+        self.ask(endpoint, share, call, errand, Again::IfNotDone)
+            .await
     }
 
     /// Asks; `None` when Clerk says that there is no such thing. The answer is as of when the request
@@ -133,7 +169,8 @@ impl Sender {
         errand: &Errand,
     ) -> Result<Answered<Option<T>>, DirectoryError> {
         let call = Call { url, body: None };
-        self.ask(endpoint, share, call, errand).await
+        self.ask(endpoint, share, call, errand, Again::AfterAny)
+            .await
     }
 
     async fn ask<T: Asked>(
@@ -142,6 +179,7 @@ impl Sender {
         share: Share,
         call: Call,
         errand: &Errand,
+        again: Again,
     ) -> Result<Answered<Option<T>>, DirectoryError> {
         let mut last: Option<Fault> = None;
         for attempt in 1..=retry::MAX_ATTEMPTS {
@@ -167,7 +205,7 @@ impl Sender {
                 Ok(value) => return Ok(Answered { value, as_of }),
                 Err(fault) => fault,
             };
-            if attempt == retry::MAX_ATTEMPTS || !fault.may_be_repeated() {
+            if attempt == retry::MAX_ATTEMPTS || !again.is_after(&fault) {
                 return Err(fault.into_error(REFUSED_PAUSE));
             }
             // After a 429 the gate knows how long to wait.

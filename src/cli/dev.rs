@@ -1,6 +1,7 @@
 //! `clerk-authz dev`
 
 mod guide;
+mod policy;
 #[cfg(test)]
 mod tests;
 
@@ -19,8 +20,13 @@ use super::{
     serve::{end_at_signal, set_up_telemetry, start},
 };
 use crate::{
-    emulator::{self as offline, SECRET_KEY_PREFIX, WebhookSettings},
-    settings::{EnvironmentVariables, Settings, SettingsArgs, process_environment},
+    assertion::{FindBy, Nonce, Provider, SecondFactor},
+    emulator::{self as offline, PRODUCTION_SECRET_KEY_PREFIX, SECRET_KEY_PREFIX, WebhookSettings},
+    identity::SigningAlgorithms,
+    settings::{
+        EnvironmentVariables, ProviderKeys, ProviderSettings, Settings, SettingsArgs,
+        process_environment,
+    },
 };
 
 /// Runs the offline Clerk and the service, and prints what to try. With a CLERK_SECRET_KEY of Clerk's
@@ -78,11 +84,16 @@ impl Dev {
             Some(emulator)
         };
         let _state = state(&self.settings, &mut environment)?;
+        let policy = policy::policy(&self.settings, &mut environment)?;
         // Nobody balances over it who would have to see it leave.
         if !is_set(&environment, DRAIN_PAUSE) {
             environment.insert(DRAIN_PAUSE.to_owned(), "0s".into());
         }
-        let settings = Settings::load(&self.settings, &environment)?;
+        let mut settings = Settings::load(&self.settings, &environment)?;
+        let offline = emulator.as_ref().map(|emulator| emulator.instances());
+        if let Some(instance) = offline.and_then(|instances| instances.first()) {
+            trust_its_provider(instance, &mut settings)?;
+        }
         let telemetry = set_up_telemetry(&settings)?;
         let mut signals = Signals::listen()?;
         let Some(running) = start(&settings, &mut signals).await? else {
@@ -95,7 +106,12 @@ impl Dev {
         {
             Some(instance) => {
                 tell_of_changes(instance, &settings, running.http_addr())?;
-                guide::print(instance, running.grpc_addr(), running.http_addr());
+                guide::print(
+                    instance,
+                    running.grpc_addr(),
+                    running.http_addr(),
+                    policy.is_some(),
+                );
             }
             None => anstream::println!(
                 "asking the real Clerk; gRPC on {}, HTTP on {}",
@@ -110,6 +126,36 @@ impl Dev {
         })
         .await
     }
+}
+
+/// The name of the identity provider beside the offline Clerk.
+const PROVIDER: &str = "acme";
+
+/// Lets in whom the identity provider beside the offline Clerk vouches for, with a second factor.
+fn trust_its_provider(instance: &offline::Instance, settings: &mut Settings) -> anyhow::Result<()> {
+    let issuer = instance.identity_provider();
+    let discovery = format!("{issuer}/.well-known/openid-configuration");
+    let discovery = discovery.parse().context("not an address")?;
+    let trusted = ProviderSettings {
+        rules: Provider {
+            name: PROVIDER.parse()?,
+            issuer: issuer.into(),
+            client_ids: vec![offline::CLIENT_ID.into()],
+            algorithms: SigningAlgorithms::CLERKS,
+            find_by: FindBy::VerifiedEmail(vec!["example.com".into()]),
+            second_factor: SecondFactor::Required,
+            amr: vec!["mfa".into()],
+            acr: Vec::new(),
+            max_sign_in_age: None,
+            nonce: Nonce::Required,
+            create_users: false,
+        },
+        keys: ProviderKeys::Discovery(discovery),
+    };
+    if let Some(first) = settings.instances.first_mut() {
+        first.providers.push(trusted);
+    }
+    Ok(())
 }
 
 const DRAIN_PAUSE: &str = "CLERK_AUTHZ_DRAIN_PAUSE";
@@ -170,8 +216,10 @@ fn is_set(environment: &EnvironmentVariables, name: &str) -> bool {
 /// that shell it starts once more as it did.
 fn is_for_the_real_clerk(args: &SettingsArgs, environment: &EnvironmentVariables) -> bool {
     let is_emulators = |key: &OsString| {
-        key.to_str()
-            .is_some_and(|key| key.trim().starts_with(SECRET_KEY_PREFIX))
+        key.to_str().map(str::trim).is_some_and(|key| {
+            let prefixes = [SECRET_KEY_PREFIX, PRODUCTION_SECRET_KEY_PREFIX];
+            prefixes.iter().any(|prefix| key.starts_with(prefix))
+        })
     };
     let key = environment.get("CLERK_SECRET_KEY");
     key.is_some_and(|key| !key.is_empty() && !is_emulators(key))

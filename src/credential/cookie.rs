@@ -13,11 +13,11 @@ use crate::{
     token::Hint,
 };
 
-const SESSION: &str = "__session";
+pub(super) const SESSION: &str = "__session";
 const CLIENT_UAT: &str = "__client_uat";
 
 /// The most cookies that are looked at in one request; browsers send fewer than 200 for a site.
-const MAX_COOKIES: usize = 1_000;
+pub(super) const MAX_COOKIES: usize = 1_000;
 
 /// What tells one instance's cookies from another's.
 #[derive(Clone, Debug)]
@@ -26,6 +26,7 @@ pub struct CookieNames {
     pub(super) client_uat: Box<str>,
     host: Box<str>,
     environment: Environment,
+    suffix: Box<str>,
 }
 
 impl CookieNames {
@@ -37,7 +38,18 @@ impl CookieNames {
             client_uat: format!("{CLIENT_UAT}_{suffix}").into(),
             host: key.frontend_api_host().into(),
             environment: key.environment(),
+            suffix: suffix.into(),
         }
+    }
+
+    /// What stands behind a name and `_`.
+    pub fn suffix(&self) -> &str {
+        &self.suffix
+    }
+
+    /// Of what kind the instance is.
+    pub fn environment(&self) -> Environment {
+        self.environment
     }
 }
 
@@ -79,7 +91,7 @@ pub(super) fn read(
 
 /// One instance's cookies, in the letters of docs/verification.md.
 #[derive(Default)]
-struct Found<'a> {
+pub(super) struct Found<'a> {
     /// `U`: the plain `__session`.
     session: Option<Cow<'a, str>>,
     /// `S`: the suffixed one.
@@ -90,10 +102,18 @@ struct Found<'a> {
     client_uat_suffixed: Option<Cow<'a, str>>,
 }
 
+/// What counts of one instance's cookies.
+pub(super) struct Chosen<'a> {
+    pub(super) session: Option<Cow<'a, str>>,
+    pub(super) client_changed_at: Option<Timestamp>,
+    /// Whether it is those with the suffix.
+    pub(super) suffixed: bool,
+}
+
 impl<'a> Found<'a> {
     /// The first of two equal names wins, as in the SDK, but for session cookies, where two values
     /// are refused: the second may have been planted, or the first.
-    fn in_values(values: &'a [String], names: &CookieNames) -> Result<Self, Ambiguous> {
+    pub(super) fn in_values(values: &'a [String], names: &CookieNames) -> Result<Self, Ambiguous> {
         let mut found = Self::default();
         let pairs = values.iter().flat_map(|value| value.split(';'));
         for (count, pair) in pairs.enumerate() {
@@ -136,6 +156,20 @@ impl<'a> Found<'a> {
         hint: impl Fn(&str) -> Option<Hint>,
         now: Timestamp,
     ) -> Option<Selected<'static>> {
+        let chosen = self.chosen(names, hint, now);
+        Some(Selected {
+            token: chosen.session?.into_owned().into(),
+            client_changed_at: Some(chosen.client_changed_at?),
+        })
+    }
+
+    /// The cookies of the one form that counts.
+    pub(super) fn chosen(
+        self,
+        names: &CookieNames,
+        hint: impl Fn(&str) -> Option<Hint>,
+        now: Timestamp,
+    ) -> Chosen<'a> {
         let suffixed = self.uses_suffixed(names, hint, now);
         let (session, client_uat) = if suffixed {
             (self.session_suffixed, self.client_uat_suffixed)
@@ -143,14 +177,13 @@ impl<'a> Found<'a> {
             (self.session, self.client_uat)
         };
         // No `__client_uat`, 0 or something unreadable: the browser is signed out.
-        let seconds = client_uat?
-            .parse::<u32>()
-            .ok()
-            .filter(|&seconds| seconds > 0)?;
-        Some(Selected {
-            token: session?.into_owned().into(),
-            client_changed_at: Some(Timestamp::from_unix_seconds(seconds.into())),
-        })
+        let seconds = client_uat.and_then(|text| text.parse::<u32>().ok());
+        let seconds = seconds.filter(|&seconds| seconds > 0);
+        Chosen {
+            session,
+            client_changed_at: seconds.map(|seconds| Timestamp::from_unix_seconds(seconds.into())),
+            suffixed,
+        }
     }
 
     /// One decision for both cookies; the first row that matches wins.
@@ -178,7 +211,11 @@ impl<'a> Found<'a> {
             return false;
         }
         let suffixed = self.session_suffixed.as_deref().and_then(hint);
-        let issued_at = |hint: &Option<Hint>| hint.as_ref().map_or(0, |h| h.issued_at_seconds);
+        // 0 where it cannot be read.
+        let issued_at = |hint: &Option<Hint>| {
+            let seconds = hint.as_ref().and_then(|hint| hint.issued_at_seconds);
+            seconds.unwrap_or_default()
+        };
         let (zero, zero_suffixed) = (
             is_zero(&self.client_uat),
             is_zero(&self.client_uat_suffixed),

@@ -20,8 +20,9 @@ fn hint(token: &str) -> Option<Hint> {
             _ => None,
         },
         session_id: Some(session.into()),
-        issued_at_seconds: issued_at,
+        issued_at_seconds: Some(issued_at),
         expires_at_seconds: Some(issued_at + 60),
+        is_session: true,
     })
 }
 

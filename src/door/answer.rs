@@ -3,19 +3,22 @@
 //! Pure. Called by the doors that stand behind proxies; it decides nothing.
 
 mod identity;
+mod vouching;
 
 use std::time::Duration;
 
 use http::{
     HeaderName, HeaderValue, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE},
 };
 use serde::Serialize;
 
 pub use self::identity::{IDENTITY_HEADERS, IdentityHeaders, is_identity_header};
+pub use self::vouching::Vouching;
 use crate::{
-    authz::{Authorization, Outcome},
+    authz::{Authorization, BrowserAnswer, HandshakeOutcome, Outcome},
     decision::Reverification,
+    handshake::SetCookie,
     reason::Reason,
 };
 
@@ -35,7 +38,7 @@ pub enum Answer<'a> {
 /// The answer to a request that does not go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// 302, 401, 403 or 503.
+    /// 302, 307, 401, 403 or 503.
     pub status: StatusCode,
     /// Of the answer.
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -43,12 +46,40 @@ pub struct Refusal {
     pub body: String,
 }
 
-/// The answer for what was decided under this id.
-pub fn answer<'a>(authorization: &'a Authorization, decision_id: &'a str) -> Answer<'a> {
+/// What Clerk's SDK says in an answer of how it came to be, in headers that it names so.
+const AUTH_STATUS: HeaderName = HeaderName::from_static("x-clerk-auth-status");
+const AUTH_REASON: HeaderName = HeaderName::from_static("x-clerk-auth-reason");
+const AUTH_MESSAGE: HeaderName = HeaderName::from_static("x-clerk-auth-message");
+
+/// The cookies that a browser gets on the way back, where its request goes on.
+pub fn cookies_on_the_way_back(authorization: &Authorization) -> &[SetCookie] {
+    let browser = authorization.browser.as_deref();
+    browser.map_or(&[], |browser| &browser.cookies)
+}
+
+/// The answer for what was decided under this id; `assertion` vouches for whoever sends the request,
+/// where it goes on.
+pub fn answer<'a>(
+    authorization: &'a Authorization,
+    assertion: Option<&'a str>,
+    decision_id: &'a str,
+) -> Answer<'a> {
     let reason = authorization.reason;
-    let refusal = match &authorization.outcome {
+    let browser = authorization.browser.as_deref();
+    if let Some((browser, location)) = browser.and_then(|it| Some((it, it.location.as_deref()?))) {
+        // As the SDK does it: the method stays what it is.
+        let mut refusal = Refusal::empty(StatusCode::TEMPORARY_REDIRECT);
+        refusal.set(LOCATION, location);
+        refusal.tell(browser);
+        return Answer::Refuse(refusal);
+    }
+    let mut refusal = match &authorization.outcome {
         Outcome::Allowed { identity } => {
-            return Answer::Forward(IdentityHeaders::of(identity.as_ref(), decision_id));
+            return Answer::Forward(IdentityHeaders::of(
+                identity.as_ref(),
+                assertion,
+                decision_id,
+            ));
         }
         Outcome::Unauthenticated {
             sign_in: Some(page),
@@ -72,6 +103,9 @@ pub fn answer<'a>(authorization: &'a Authorization, decision_id: &'a str) -> Ans
             refusal
         }
     };
+    if let Some(browser) = browser {
+        refusal.tell(browser);
+    }
     Answer::Refuse(refusal)
 }
 
@@ -102,6 +136,26 @@ impl Refusal {
         // Text and numbers alone: it cannot fail.
         refusal.body = serde_json::to_string(&body).unwrap_or_default();
         refusal
+    }
+
+    /// What a browser is told of a handshake.
+    fn tell(&mut self, browser: &BrowserAnswer) {
+        let status = match browser.handshake {
+            HandshakeOutcome::Sent => "handshake",
+            HandshakeOutcome::Resolved if browser.location.is_some() => "handshake",
+            HandshakeOutcome::Resolved
+            | HandshakeOutcome::Stopped
+            | HandshakeOutcome::Failed
+            | HandshakeOutcome::Untold => "signed-out",
+        };
+        self.set(AUTH_STATUS, status);
+        self.set(AUTH_REASON, browser.why);
+        if !browser.message.is_empty() {
+            self.set(AUTH_MESSAGE, browser.message);
+        }
+        for cookie in &browser.cookies {
+            self.set(SET_COOKIE, cookie.as_str());
+        }
     }
 
     fn set(&mut self, name: HeaderName, value: &str) {

@@ -112,7 +112,9 @@ pub(super) fn log(
         route,
         policy_version,
         outcome,
+        upstream: _,
         refused,
+        browser,
     } = authorization;
     let (id, rpc_name, reason_name) = (request_id.0, rpc.name(), reason.name());
     let route = route.as_deref();
@@ -149,6 +151,7 @@ pub(super) fn log(
             .map(|id| id.as_str())
             .or(bound.map(|bound| bound.as_str())),
         source: decision.and_then(|decision| decision.source),
+        handshake: browser.as_ref().map(|browser| browser.handshake.name()),
         ..Record::new(rpc, ruling, *reason)
     };
     let record = match &bearer {

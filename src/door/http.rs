@@ -1,7 +1,9 @@
-//! The HTTP door: `/livez`, `/readyz`, `/metrics`, Clerk's webhooks, and `/forward-auth` for proxies.
+//! The HTTP door: `/livez`, `/readyz`, `/metrics`, Clerk's webhooks, `/forward-auth` for proxies, and
+//! `/.well-known/jwks.json` for the services behind them.
 
 mod counted;
 mod forward_auth;
+mod jwks;
 mod webhooks;
 
 use std::{collections::BTreeMap, future::Future, io, sync::Arc};
@@ -26,6 +28,7 @@ use crate::{
     identity::InstanceName,
     mirror::EntityKind,
     sync::{Drift, Inboxes, LastRun, Nightly},
+    upstream_assertion::Assertions,
 };
 
 /// How metrics are written.
@@ -76,6 +79,8 @@ pub struct MirrorParts {
     pub inboxes: Option<Arc<Inboxes>>,
     /// What knows of the last reconciliations.
     pub nightly: Option<Arc<Nightly>>,
+    /// Who vouches to upstreams, and with which keys.
+    pub assertions: Option<Arc<Assertions>>,
 }
 
 /// Serves until `stop`, then finishes what is in flight.
@@ -89,6 +94,7 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let webhooks = webhooks::router(mirror.inboxes.clone());
+    let jwks = jwks::router(mirror.assertions.clone());
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -99,6 +105,7 @@ pub async fn serve(
             mirror,
         })
         .merge(webhooks)
+        .merge(jwks)
         .merge(forward_auth::router(forward_auth.0, forward_auth.1))
         .layer(middleware::from_fn_with_state(health, last_answer))
         .layer(middleware::from_fn_with_state(calls, counted::counted));

@@ -99,6 +99,8 @@ closed_list! {
         Livez = "livez",
         /// `/readyz`.
         Readyz = "readyz",
+        /// `/.well-known/jwks.json`.
+        Jwks = "jwks",
         /// What is no path of ours.
         Other = "other",
     }
@@ -112,6 +114,7 @@ impl Route {
             "/metrics" => Self::Metrics,
             "/livez" => Self::Livez,
             "/readyz" => Self::Readyz,
+            "/.well-known/jwks.json" => Self::Jwks,
             "/webhooks/clerk" => Self::Webhooks,
             path if path.starts_with("/webhooks/clerk/") => Self::Webhooks,
             _ => Self::Other,

@@ -3,6 +3,7 @@
 
 mod faulty;
 mod form;
+mod handshakes;
 mod lists;
 mod machine_tokens;
 mod memberships;
@@ -13,6 +14,7 @@ mod problem;
 mod query;
 mod roles;
 mod sessions;
+mod sign_in_tokens;
 mod user_form;
 mod users;
 
@@ -112,6 +114,7 @@ pub fn operations() -> Vec<Operation> {
         permissions::operations(),
         sessions::operations(),
         machine_tokens::operations(),
+        sign_in_tokens::operations(),
     ]
     .concat()
 }
@@ -137,7 +140,8 @@ where
     S: Clone + Send + Sync + 'static,
 {
     let mut router = Router::new();
-    for operation in operations() {
+    // What Clerk's OpenAPI file does not describe is none of the operations that are held to it.
+    for operation in operations().into_iter().chain([handshakes::payload()]) {
         let Ok(method) = MethodFilter::try_from(operation.method.clone()) else {
             continue;
         };

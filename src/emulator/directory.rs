@@ -22,7 +22,8 @@ use std::{
 use thiserror::Error;
 
 pub use self::entities::{
-    Contact, Membership, Metadata, Organization, Permission, Role, Session, SessionStatus, User,
+    Contact, ExternalAccount, Membership, Metadata, Organization, Permission, Role, Session,
+    SessionStatus, User,
 };
 pub(super) use self::entities::{feature_of, is_system, membership_key};
 pub(super) use self::roles::{SYSTEM_PERMISSIONS, default_system_permissions, is_permission_key};

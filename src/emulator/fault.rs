@@ -24,11 +24,15 @@ pub enum Endpoint {
     Sessions,
     /// Where machine tokens are verified.
     MachineTokens,
+    /// Where a browser's handshake is fetched.
+    Handshakes,
+    /// `/v1/sign_in_tokens`.
+    SignInTokens,
 }
 
 impl Endpoint {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Jwks,
         Self::Users,
         Self::Organizations,
@@ -37,6 +41,8 @@ impl Endpoint {
         Self::Permissions,
         Self::Sessions,
         Self::MachineTokens,
+        Self::Handshakes,
+        Self::SignInTokens,
     ];
 }
 

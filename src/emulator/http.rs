@@ -19,13 +19,13 @@ use serde_json::{Value, json};
 use super::{
     Endpoint, Fault, Faults, Instance, MintError, RateLimit, TokenSpec,
     api::{self, error, not_found},
+    frontend, identity_provider,
     requests::TooMany,
     webhooks,
 };
 
 /// What the Backend API here is about.
-const TOPICS: &str =
-    "jwks, users, organizations, memberships, roles, permissions, sessions, machine tokens";
+const TOPICS: &str = "jwks, users, organizations, memberships, roles, permissions, sessions, machine tokens, sign-in tokens";
 
 #[derive(Clone)]
 struct Here {
@@ -36,6 +36,8 @@ struct Here {
 pub(super) fn router(instance: Arc<Instance>, all: Vec<Arc<Instance>>) -> Router {
     let api = api::router(&instance);
     let webhooks = webhooks::router(Arc::clone(&instance));
+    let frontend = frontend::router(&instance);
+    let identity_provider = identity_provider::router(&instance);
     Router::new()
         .route("/", get(guide))
         .route("/.well-known/jwks.json", get(frontend_jwks))
@@ -61,6 +63,8 @@ pub(super) fn router(instance: Arc<Instance>, all: Vec<Arc<Instance>>) -> Router
         })
         .merge(api)
         .merge(webhooks)
+        .merge(frontend)
+        .merge(identity_provider)
         .layer(middleware::from_fn(only_from_here))
 }
 
@@ -95,8 +99,12 @@ async fn guide(State(here): State<Here>) -> String {
     format!(
         "The offline Clerk of clerk-authz. Instances:\n{}\n\n\
          GET    /.well-known/jwks.json         keys, as the Frontend API\n\
+         GET    /sign-in?redirect_url=…        a page to sign in on, in a browser\n\
+         GET    /v1/client/handshake           Clerk's handshake, for browsers\n\
          *      /v1/…                          the Backend API (secret key {}), of\n\
          {:38} {TOPICS}\n\
+         POST   /v1/client/sign_ins            signs in with a ticket, as the Frontend API\n\
+         GET    /_emulator/identity_provider/assertion?user=…  what an identity provider says\n\
          GET    /_emulator/token?user=…        a token as text\n\
          POST   /_emulator/tokens              a token from a description, as JSON\n\
          DELETE /_emulator/tokens/{{id}}       revokes an opaque token\n\

@@ -390,7 +390,7 @@ impl Mint<'_> {
     }
 }
 
-fn overlay(base: &mut Map<String, Value>, changes: &Map<String, Value>) {
+pub(super) fn overlay(base: &mut Map<String, Value>, changes: &Map<String, Value>) {
     for (name, value) in changes {
         if value.is_null() {
             base.remove(name);

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::directory::{
-    Contact, Membership, Organization, Permission, Role, Session, SessionStatus, Tables, User,
-    is_system, membership_key,
+    Contact, ExternalAccount, Membership, Organization, Permission, Role, Session, SessionStatus,
+    Tables, User, is_system, membership_key,
 };
 
 /// How long a lock lasts by itself at Clerk, and how many wrong passwords lead to one.
@@ -35,7 +35,7 @@ pub(super) fn user(user: &User) -> Value {
         "phone_numbers": user.phones.iter().map(phone).collect::<Vec<_>>(),
         "web3_wallets": [],
         "passkeys": [],
-        "external_accounts": [],
+        "external_accounts": user.external_accounts.iter().map(|it| external_account(it, user)).collect::<Vec<_>>(),
         "saml_accounts": [],
         "enterprise_accounts": [],
         "public_metadata": user.public_metadata,
@@ -51,7 +51,7 @@ pub(super) fn user(user: &User) -> Value {
         "mfa_disabled_at": null,
         "banned": user.banned,
         "locked": user.locked,
-        "deprovisioned": false,
+        "deprovisioned": user.deprovisioned,
         "lockout_expires_in_seconds": user.locked.then_some(LOCK_SECONDS),
         "verification_attempts_remaining": if user.locked { 0 } else { ATTEMPTS },
         "delete_self_enabled": user.delete_self,
@@ -68,6 +68,31 @@ pub(super) fn user(user: &User) -> Value {
         object.extend(standing);
     }
     object
+}
+
+fn external_account(account: &ExternalAccount, user: &User) -> Value {
+    let status = match account.verified {
+        true => "verified",
+        false => "unverified",
+    };
+    json!({
+        "object": "external_account",
+        "id": account.id,
+        "provider": account.provider,
+        "identification_id": format!("idn_{}", account.id.trim_start_matches("eac_")),
+        "provider_user_id": account.provider_user_id,
+        "approved_scopes": "openid",
+        "email_address": user.email().unwrap_or_default(),
+        "first_name": user.first_name.as_deref().unwrap_or_default(),
+        "last_name": user.last_name.as_deref().unwrap_or_default(),
+        "public_metadata": {},
+        "created_at": user.stamp.created_at,
+        "updated_at": user.stamp.created_at,
+        "verification": {
+            "object": "verification_oauth", "status": status, "strategy": account.provider,
+            "attempts": null, "expire_at": user.stamp.created_at,
+        },
+    })
 }
 
 fn email(contact: &Contact) -> Value {

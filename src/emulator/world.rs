@@ -27,6 +27,9 @@ pub struct InstanceSeed {
     pub key_id: String,
     /// The `azp` of its tokens, unless a token says otherwise.
     pub authorized_party: String,
+    /// Whether its keys are those of a production instance, and browsers are handed over as there.
+    #[serde(default)]
+    pub production: bool,
     /// Its users.
     #[serde(default, rename = "user")]
     pub users: Vec<UserSeed>,

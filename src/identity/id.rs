@@ -116,6 +116,13 @@ text_type!(
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b))
 );
 text_type!(
+    /// The name under which an identity provider of an instance is configured: lower-case letters,
+    /// digits, `-` and `_`; 1 to 63 bytes.
+    ProviderName(Box<str>), "lower-case letters, digits, \"-\" and \"_\", at most 63",
+    |text| (1..=63).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b))
+);
+text_type!(
     /// A Clerk instance's issuer: `https://` (or `http://`, for a Clerk on this machine) and a
     /// host, without a path and without a slash at the end. Compared as text, exactly. Shared by all
     /// that was signed under it.

@@ -1,14 +1,15 @@
-//! A JWKS document (RFC 7517 §5), reduced to the keys that may verify Clerk tokens.
+//! A JWKS document (RFC 7517 §5), reduced to the keys that may verify tokens of the algorithms that
+//! are asked for.
 
 use std::{collections::HashMap, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, KeyAlgorithm, PublicKeyUse};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use serde::Deserialize;
 use thiserror::Error;
 
 use super::{MAX_DOCUMENT_BYTES, VerifyingKey};
-use crate::identity::KeyId;
+use crate::identity::{KeyId, SigningAlgorithm, SigningAlgorithms};
 
 /// The most keys in a document; Clerk's have one or two.
 const MAX_KEYS: usize = 100;
@@ -16,9 +17,9 @@ const MAX_KEYS: usize = 100;
 /// Why a key of a document is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IgnoredBecause {
-    /// It is not RSA; a symmetric key in particular is never loaded.
+    /// It is of a kind that is not asked for; a symmetric key in particular is never loaded.
     NotRsa,
-    /// It is for encryption, or for another algorithm than RS256.
+    /// It is for encryption, or for an algorithm that is not asked for.
     NotForRs256,
     /// It has no name that could be asked for.
     NoKeyId,
@@ -69,6 +70,9 @@ pub enum InvalidKeySet {
     /// No key that could verify a token.
     #[error("no RSA signing key of at least 2048 bits")]
     Empty,
+    /// The same where others are asked for, too.
+    #[error("no signing key for {0}")]
+    NoneFor(SigningAlgorithms),
 }
 
 /// The usable keys of an instance.
@@ -84,9 +88,17 @@ struct Document {
 }
 
 impl KeySet {
-    /// Reads a document. Keys that cannot be used are left out and counted; a document without a
-    /// usable key is an error, so that it never replaces a good set.
+    /// Reads a document of Clerk's: [`Self::parse_for`] its algorithm.
     pub fn parse(document: &[u8]) -> Result<Self, InvalidKeySet> {
+        Self::parse_for(SigningAlgorithms::CLERKS, document)
+    }
+
+    /// Reads a document for keys of these algorithms. Others, and such as cannot be used, are left out
+    /// and counted; a document without a usable key is an error, so that it never replaces a good set.
+    pub fn parse_for(
+        algorithms: SigningAlgorithms,
+        document: &[u8],
+    ) -> Result<Self, InvalidKeySet> {
         if document.len() > MAX_DOCUMENT_BYTES {
             return Err(InvalidKeySet::TooLarge);
         }
@@ -98,7 +110,7 @@ impl KeySet {
         let mut ignored = [0; IgnoredBecause::ALL.len()];
         let mut named: HashMap<KeyId, Vec<VerifyingKey>> = HashMap::new();
         for jwk in document.keys {
-            match read(jwk) {
+            match read(jwk, algorithms) {
                 Ok((name, key)) => named.entry(name).or_default().push(key),
                 Err(because) => ignored[because as usize] += 1,
             }
@@ -115,7 +127,10 @@ impl KeySet {
             }
         }
         if keys.is_empty() {
-            Err(InvalidKeySet::Empty)
+            Err(match algorithms == SigningAlgorithms::CLERKS {
+                true => InvalidKeySet::Empty,
+                false => InvalidKeySet::NoneFor(algorithms),
+            })
         } else {
             Ok(Self { keys, ignored })
         }
@@ -149,21 +164,31 @@ impl KeySet {
     }
 }
 
-fn read(jwk: serde_json::Value) -> Result<(KeyId, VerifyingKey), IgnoredBecause> {
+fn read(
+    jwk: serde_json::Value,
+    algorithms: SigningAlgorithms,
+) -> Result<(KeyId, VerifyingKey), IgnoredBecause> {
     // Judged before it is read, so that another kind of key is not called unreadable.
-    if jwk.get("kty").and_then(|kty| kty.as_str()) != Some("RSA") {
+    let algorithm = match jwk.get("kty").and_then(|kty| kty.as_str()) {
+        Some("RSA") => SigningAlgorithm::Rs256,
+        Some("EC") => SigningAlgorithm::Es256,
+        _ => return Err(IgnoredBecause::NotRsa),
+    };
+    if !algorithms.has(algorithm) {
         return Err(IgnoredBecause::NotRsa);
     }
     let jwk: Jwk = serde_json::from_value(jwk).map_err(|_| IgnoredBecause::Unreadable)?;
-    let AlgorithmParameters::RSA(rsa) = &jwk.algorithm else {
-        return Err(IgnoredBecause::NotRsa);
-    };
     let signs = matches!(
         jwk.common.public_key_use,
         None | Some(PublicKeyUse::Signature)
     );
-    let rs256 = matches!(jwk.common.key_algorithm, None | Some(KeyAlgorithm::RS256));
-    if !signs || !rs256 {
+    let is_for_it = match (algorithm, jwk.common.key_algorithm) {
+        (_, None)
+        | (SigningAlgorithm::Rs256, Some(KeyAlgorithm::RS256))
+        | (SigningAlgorithm::Es256, Some(KeyAlgorithm::ES256)) => true,
+        (_, Some(_)) => false,
+    };
+    if !signs || !is_for_it {
         return Err(IgnoredBecause::NotForRs256);
     }
     let name = jwk
@@ -177,7 +202,16 @@ fn read(jwk: serde_json::Value) -> Result<(KeyId, VerifyingKey), IgnoredBecause>
             .decode(text.trim_end_matches('='))
             .map_err(|_| IgnoredBecause::Unreadable)
     };
-    let key = VerifyingKey::from_components(&number(&rsa.n)?, &number(&rsa.e)?);
+    let key = match &jwk.algorithm {
+        AlgorithmParameters::RSA(rsa) => {
+            VerifyingKey::from_components(&number(&rsa.n)?, &number(&rsa.e)?)
+        }
+        AlgorithmParameters::EllipticCurve(point) if point.curve == EllipticCurve::P256 => {
+            VerifyingKey::from_point(&number(&point.x)?, &number(&point.y)?)
+        }
+        AlgorithmParameters::EllipticCurve(_) => return Err(IgnoredBecause::NotForRs256),
+        _ => return Err(IgnoredBecause::NotRsa),
+    };
     let key = key.map_err(|error| match error {
         super::InvalidKey::Size(_) => IgnoredBecause::Size,
         super::InvalidKey::Pem | super::InvalidKey::Numbers => IgnoredBecause::Unreadable,

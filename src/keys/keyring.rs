@@ -101,9 +101,10 @@ impl Failure {
             Self::Fetch(FetchError::Timeout(_)) => FetchOutcome::Timeout,
             Self::Fetch(FetchError::Connect(_)) => FetchOutcome::Connect,
             Self::Fetch(FetchError::Status(_) | FetchError::Redirect) => FetchOutcome::Status,
-            Self::Fetch(FetchError::ContentType | FetchError::TooLarge) | Self::Document(_) => {
-                FetchOutcome::Document
-            }
+            Self::Fetch(
+                FetchError::ContentType | FetchError::TooLarge | FetchError::Discovery(_),
+            )
+            | Self::Document(_) => FetchOutcome::Document,
         }
     }
 }
@@ -194,11 +195,11 @@ impl Keyring {
     ) -> Self {
         let now = clock();
         let held = snapshot.as_ref().and_then(|snapshot| {
-            match snapshot.keys(settings.max_staleness, now) {
+            match snapshot.keys(settings.algorithms, settings.max_staleness, now) {
                 Ok(held) => held,
                 Err(unusable) => {
-                    let instance = snapshot.instance();
-                    warn!(%instance, "the key snapshot {unusable}; starting without it");
+                    let keys_of = snapshot.keys_of();
+                    warn!(%keys_of, "the key snapshot {unusable}; starting without it");
                     None
                 }
             }
@@ -452,7 +453,7 @@ impl Refreshed {
         let document = timeout(limit, self.source.fetch())
             .await
             .map_err(|_| FetchError::Timeout(limit))??;
-        let keys = KeySet::parse(&document)?;
+        let keys = KeySet::parse_for(self.settings.algorithms, &document)?;
         Ok((keys, document))
     }
 
@@ -469,8 +470,8 @@ impl Refreshed {
         };
         let first = self.snapshot_failures.fetch_add(1, Ordering::Relaxed) == 0;
         if first {
-            let instance = snapshot.instance();
-            warn!(%instance, %error, "cannot keep the key snapshot; keys will not survive a restart");
+            let keys_of = snapshot.keys_of();
+            warn!(%keys_of, %error, "cannot keep the key snapshot; keys will not survive a restart");
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{backoff::Backoff, identity::Timestamp};
+use crate::{
+    backoff::Backoff,
+    identity::{SigningAlgorithms, Timestamp},
+};
 
 /// How a keyring is refreshed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,6 +21,8 @@ pub struct RefreshSettings {
     /// The share of each wait, from 0 to 1, that is left to chance, so that replicas do not ask at
     /// once.
     pub jitter: f64,
+    /// For which the keys are; others in the set are left out.
+    pub algorithms: SigningAlgorithms,
 }
 
 impl Default for RefreshSettings {
@@ -28,6 +33,7 @@ impl Default for RefreshSettings {
             max_staleness: Duration::from_secs(7 * 24 * 60 * 60),
             fetch_timeout: Duration::from_secs(5),
             jitter: 0.1,
+            algorithms: SigningAlgorithms::CLERKS,
         }
     }
 }
@@ -118,6 +124,7 @@ mod tests {
         max_staleness: Duration::from_secs(600),
         fetch_timeout: Duration::from_secs(5),
         jitter: 0.1,
+        algorithms: SigningAlgorithms::CLERKS,
     };
 
     fn at(seconds: i64) -> Timestamp {

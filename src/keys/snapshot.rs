@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{KeySet, MAX_DOCUMENT_BYTES};
-use crate::identity::{InstanceName, Issuer, Timestamp};
+use crate::identity::{InstanceName, ProviderName, SigningAlgorithms, Timestamp};
 
 /// How far in the future a snapshot may have been fetched: the clock may have been set back a
 /// little.
@@ -29,11 +29,38 @@ pub type Keeping<'a, T> = Pin<Box<dyn Future<Output = Result<T, SnapshotError>> 
 
 /// Where snapshots are kept: the old one or the new one, never half.
 pub trait SnapshotStore: fmt::Debug + Send + Sync + 'static {
-    /// An instance's snapshot; `None` when there is none.
-    fn load<'a>(&'a self, instance: &'a InstanceName) -> Keeping<'a, Option<SavedKeys>>;
+    /// Somebody's snapshot; `None` when there is none.
+    fn load<'a>(&'a self, keys_of: &'a KeysOf) -> Keeping<'a, Option<SavedKeys>>;
 
     /// Keeps a snapshot in place of an older one.
-    fn save<'a>(&'a self, instance: &'a InstanceName, saved: SavedKeys) -> Keeping<'a, ()>;
+    fn save<'a>(&'a self, keys_of: &'a KeysOf, saved: SavedKeys) -> Keeping<'a, ()>;
+}
+
+/// Whose keys they are: a Clerk instance's, or an identity provider's of one. Neither name has a dot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeysOf(Box<str>);
+
+impl KeysOf {
+    /// Those with which Clerk signs for an instance.
+    pub fn instance(name: &InstanceName) -> Self {
+        Self(name.as_str().into())
+    }
+
+    /// Those of an identity provider of an instance.
+    pub fn provider(instance: &InstanceName, name: &ProviderName) -> Self {
+        Self(format!("{instance}.{name}").into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeysOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// A key set as it was fetched.
@@ -52,12 +79,12 @@ pub struct SavedKeys {
 #[error("{0}")]
 pub struct SnapshotError(pub String);
 
-/// An instance's snapshot.
+/// Somebody's snapshot.
 #[derive(Debug)]
 pub struct Snapshot {
     store: Arc<dyn SnapshotStore>,
-    instance: InstanceName,
-    issuer: Issuer,
+    keys_of: KeysOf,
+    issuer: String,
     /// What was kept when it was opened.
     kept: Result<Option<SavedKeys>, SnapshotError>,
 }
@@ -78,29 +105,26 @@ pub(super) enum Unusable {
 }
 
 impl Snapshot {
-    /// Reads what `store` keeps for the instance; it is believed only for the same issuer.
-    pub async fn open(
-        store: Arc<dyn SnapshotStore>,
-        instance: InstanceName,
-        issuer: Issuer,
-    ) -> Self {
-        let kept = store.load(&instance).await;
+    /// Reads what `store` keeps; it is believed only for the same issuer.
+    pub async fn open(store: Arc<dyn SnapshotStore>, keys_of: KeysOf, issuer: &str) -> Self {
+        let kept = store.load(&keys_of).await;
         Self {
             store,
-            instance,
-            issuer,
+            keys_of,
+            issuer: issuer.to_owned(),
             kept,
         }
     }
 
-    /// The instance.
-    pub(super) fn instance(&self) -> &InstanceName {
-        &self.instance
+    /// Whose.
+    pub(super) fn keys_of(&self) -> &KeysOf {
+        &self.keys_of
     }
 
     /// The keys that were kept when it was opened; `None` when there were none.
     pub(super) fn keys(
         &self,
+        algorithms: SigningAlgorithms,
         max_staleness: Duration,
         now: Timestamp,
     ) -> Result<Option<(KeySet, Timestamp)>, Unusable> {
@@ -112,7 +136,7 @@ impl Snapshot {
             fetched_at,
             document,
         } = saved;
-        if issuer != self.issuer.as_str() {
+        if issuer != self.issuer {
             return Err(Unusable::OtherIssuer(issuer));
         }
         if fetched_at > now.plus(FUTURE_TOLERANCE) {
@@ -121,7 +145,7 @@ impl Snapshot {
         if now.since(fetched_at) > max_staleness {
             return Err(Unusable::TooOld(fetched_at));
         }
-        let keys = KeySet::parse(&document).map_err(|_| Unusable::Form)?;
+        let keys = KeySet::parse_for(algorithms, &document).map_err(|_| Unusable::Form)?;
         Ok(Some((keys, fetched_at)))
     }
 
@@ -132,15 +156,15 @@ impl Snapshot {
         fetched_at: Timestamp,
     ) -> Result<(), SnapshotError> {
         let saved = SavedKeys {
-            issuer: self.issuer.as_str().to_owned(),
+            issuer: self.issuer.clone(),
             fetched_at,
             document,
         };
-        self.store.save(&self.instance, saved).await
+        self.store.save(&self.keys_of, saved).await
     }
 }
 
-/// Snapshots as files in a directory: `keys-<instance>.json`.
+/// Snapshots as files in a directory: `keys-<instance>.json`, `keys-<instance>.<provider>.json`.
 #[derive(Clone, Debug)]
 pub struct SnapshotDirectory(PathBuf);
 
@@ -158,20 +182,20 @@ impl SnapshotDirectory {
         Self(directory)
     }
 
-    /// Where an instance's file is.
-    pub fn file(&self, instance: &InstanceName) -> PathBuf {
-        self.0.join(format!("keys-{instance}.json"))
+    /// Where somebody's file is.
+    pub fn file(&self, keys_of: &KeysOf) -> PathBuf {
+        self.0.join(format!("keys-{keys_of}.json"))
     }
 }
 
 impl SnapshotStore for SnapshotDirectory {
-    fn load<'a>(&'a self, instance: &'a InstanceName) -> Keeping<'a, Option<SavedKeys>> {
-        let file = self.file(instance);
+    fn load<'a>(&'a self, keys_of: &'a KeysOf) -> Keeping<'a, Option<SavedKeys>> {
+        let file = self.file(keys_of);
         Box::pin(async move { read(&file).map_err(|error| failed(&file, &error)) })
     }
 
-    fn save<'a>(&'a self, instance: &'a InstanceName, saved: SavedKeys) -> Keeping<'a, ()> {
-        let file = self.file(instance);
+    fn save<'a>(&'a self, keys_of: &'a KeysOf, saved: SavedKeys) -> Keeping<'a, ()> {
+        let file = self.file(keys_of);
         Box::pin(async move {
             tokio::task::spawn_blocking(move || {
                 write(&file, &saved).map_err(|error| failed(&file, &error))

@@ -3,10 +3,15 @@ use std::fmt;
 use aws_lc_rs::{
     digest,
     rsa::PublicEncryptingKey,
-    signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents},
+    signature::{
+        ECDSA_P256_SHA256_FIXED, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+        RsaPublicKeyComponents,
+    },
 };
 use rustls_pki_types::{SubjectPublicKeyInfoDer, pem::PemObject};
 use thiserror::Error;
+
+use crate::identity::SigningAlgorithm;
 
 /// The smallest and the largest modulus in bits.
 const MODULUS_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
@@ -23,15 +28,21 @@ pub enum InvalidKey {
     /// A modulus out of bounds.
     #[error("an RSA key of {0} bits; expected 2048 to 8192")]
     Size(usize),
-    /// The numbers are not an RSA key.
-    #[error("not an RSA public key")]
+    /// The numbers are no key.
+    #[error("not a public key")]
     Numbers,
 }
 
-/// An RSA public key for RS256, parsed once.
+/// Bytes of a coordinate of P-256.
+const COORDINATE_BYTES: usize = 32;
+/// Before the coordinates of a point that is not compressed (SEC 1 §2.3.3).
+const UNCOMPRESSED: u8 = 4;
+
+/// A public key, parsed once. It verifies signatures of its one algorithm.
 #[derive(Clone)]
 pub struct VerifyingKey {
     key: ParsedPublicKey,
+    algorithm: SigningAlgorithm,
     /// SHA-256 of the key's canonical encoding: the same key, the same fingerprint.
     fingerprint: [u8; 32],
 }
@@ -45,8 +56,20 @@ impl VerifyingKey {
             e: without_zeros(e),
         }
         .to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)
-        .map(Self::from_parsed)
+        .map(|key| Self::from_parsed(key, SigningAlgorithm::Rs256))
         .map_err(|_| InvalidKey::Numbers)
+    }
+
+    /// From the coordinates of a point of P-256, each of its full length (RFC 7518 §6.2.1).
+    pub(super) fn from_point(x: &[u8], y: &[u8]) -> Result<Self, InvalidKey> {
+        if x.len() != COORDINATE_BYTES || y.len() != COORDINATE_BYTES {
+            return Err(InvalidKey::Numbers);
+        }
+        let point = [&[UNCOMPRESSED], x, y].concat();
+        // Refuses what is not on the curve.
+        ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point)
+            .map(|key| Self::from_parsed(key, SigningAlgorithm::Es256))
+            .map_err(|_| InvalidKey::Numbers)
     }
 
     /// From a PEM, as Clerk's dashboard shows it (`CLERK_JWT_KEY`). The base64 body without the PEM
@@ -70,16 +93,25 @@ impl VerifyingKey {
         PublicEncryptingKey::from_der(&der).map_err(|_| InvalidKey::Pem)?;
         let key =
             ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &der).map_err(|_| InvalidKey::Pem)?;
-        Ok(Self::from_parsed(key))
+        Ok(Self::from_parsed(key, SigningAlgorithm::Rs256))
     }
 
-    fn from_parsed(key: ParsedPublicKey) -> Self {
+    fn from_parsed(key: ParsedPublicKey, algorithm: SigningAlgorithm) -> Self {
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(digest::digest(&digest::SHA256, key.as_ref()).as_ref());
-        Self { key, fingerprint }
+        Self {
+            key,
+            algorithm,
+            fingerprint,
+        }
     }
 
-    /// Whether `signature` is this key's RS256 signature of `signing_input`.
+    /// Whose signatures it verifies.
+    pub const fn algorithm(&self) -> SigningAlgorithm {
+        self.algorithm
+    }
+
+    /// Whether `signature` is this key's signature of `signing_input`, by its algorithm.
     pub fn verify(&self, signing_input: &[u8], signature: &[u8]) -> bool {
         self.key.verify_sig(signing_input, signature).is_ok()
     }

@@ -54,6 +54,10 @@ pub trait Directory: fmt::Debug + Send + Sync + 'static {
     /// less of what may be asked than others.
     fn machine_token<'a>(&'a self, token: &'a OpaqueToken, ask: Ask) -> Asking<'a, MachineAnswer>;
 
+    /// The cookies that Clerk keeps for a browser under this nonce; `None` where it keeps none, or no more.
+    /// Whoever sends a request chooses the nonce, as with [`Self::machine_token`].
+    fn handshake<'a>(&'a self, nonce: &'a str, ask: Ask) -> Asking<'a, Option<HandshakeCookies>>;
+
     /// Whether Clerk accepts our credentials, as far as is known.
     fn credentials(&self) -> Credentials;
 
@@ -122,6 +126,17 @@ pub enum SessionAnswer {
     },
     /// It ended, expired or was given up, or there is no such session: Clerk removes old ones.
     Over,
+}
+
+/// Values of `set-cookie`, as Clerk wants a browser to have them; a session token is among them.
+/// `Debug` shows how many.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HandshakeCookies(pub Vec<Box<str>>);
+
+impl fmt::Debug for HandshakeCookies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HandshakeCookies({})", self.0.len())
+    }
 }
 
 /// What Clerk says of an opaque token.

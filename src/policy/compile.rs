@@ -7,11 +7,12 @@ use url::Url;
 
 use super::{
     Access, Ambiguities, Ambiguity, Browser, Case, HostPattern, OnCannotTell, OrganizationFrom,
-    PathPattern, PolicyProblem, Route, RouteFreshness, SignIn, cases,
+    PathPattern, PolicyProblem, Route, RouteFreshness, SignIn, Upstream, cases,
     file::{
         AccessText, ConsistencyText, PolicyText, RequirementText, RouteText, SignInText, place,
         suggestion,
     },
+    route::is_upstream_name,
 };
 use crate::{
     decision::{Impersonation, Requirement},
@@ -189,6 +190,7 @@ impl Compiler {
             credentials,
             on_cannot_tell,
             browser,
+            upstream,
             permit,
         } = text.value;
         let at = access;
@@ -270,6 +272,26 @@ impl Compiler {
                 ),
             );
         }
+        let upstream_at = upstream.as_ref();
+        let upstream = upstream_at.map(|text| self.upstream(text));
+        let upstream = upstream.unwrap_or_default();
+        if let (
+            Some(text),
+            Upstream::Named(_),
+            Some(
+                Access::Denied
+                | Access::Public {
+                    ignores_credentials: true,
+                },
+            ),
+        ) = (upstream_at, &upstream, &access)
+        {
+            self.refuse(
+                text,
+                "upstream: on this route nobody is ever named to an upstream, and an assertion is \
+                 about somebody; leave it out",
+            );
+        }
         let permittable = Ambiguity::ALL.iter().filter(|each| each.can_be_permitted());
         let names: Vec<_> = permittable.map(|each| (each.name(), *each)).collect();
         let permits: Ambiguities = permit
@@ -292,8 +314,26 @@ impl Compiler {
             freshness,
             on_cannot_tell,
             browser,
+            upstream,
             permits,
         })
+    }
+
+    fn upstream(&mut self, text: &Spanned<String>) -> Upstream {
+        match &*text.value {
+            "none" => Upstream::None,
+            name if is_upstream_name(name) => Upstream::Named(name.into()),
+            name => {
+                self.refuse(
+                    text,
+                    format!(
+                        "upstream is \"{name}\"; expected 1 to 255 letters, digits, and any of \
+                         \"-._~:/\", or none"
+                    ),
+                );
+                Upstream::None
+            }
+        }
     }
 
     fn accepts(&mut self, text: Option<&Spanned<Vec<Spanned<String>>>>) -> TokenTypes {

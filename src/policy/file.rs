@@ -46,6 +46,7 @@ pub(super) struct RouteText {
     pub credentials: Option<Spanned<String>>,
     pub on_cannot_tell: Option<Spanned<String>>,
     pub browser: Option<Spanned<String>>,
+    pub upstream: Option<Spanned<String>>,
     #[serde(default)]
     pub permit: Vec<Spanned<String>>,
 }

@@ -1,4 +1,4 @@
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::{Ambiguities, HostPattern, PathPattern};
 use crate::{decision::Requirement, identity::TokenTypes};
@@ -30,6 +30,8 @@ pub struct Route {
     pub on_cannot_tell: OnCannotTell,
     /// What somebody who is not signed in gets who asks for a document.
     pub browser: Browser,
+    /// To which upstream its requests go, as far as an assertion is for one.
+    pub upstream: Upstream,
     /// Ambiguities of a path that this route puts up with.
     pub permits: Ambiguities,
 }
@@ -92,6 +94,25 @@ pub enum Browser {
     Unauthorized,
     /// A redirect to the sign-in page, with the address to come back to.
     SignIn,
+}
+
+/// For which upstream the assertion is that goes with a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Upstream {
+    /// For that of the settings, where they name one.
+    #[default]
+    Default,
+    /// For this one.
+    Named(Arc<str>),
+    /// For none: no assertion is made.
+    None,
+}
+
+/// Whether it can be the audience of an assertion: what stands unchanged in a configuration file, in
+/// JSON and in an address.
+pub(super) fn is_upstream_name(name: &str) -> bool {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/".contains(&byte);
+    (1..=255).contains(&name.len()) && name.bytes().all(is_name)
 }
 
 impl Route {

@@ -96,6 +96,14 @@ fn what_is_wrong_is_said_with_its_place_and_the_nearest_word() {
              \"organization_id\"?",
         ),
         (
+            "version: 1\nroutes:\n  - path: /a\n    access: signed_in\n    upstream: my orders\n",
+            "line 5, column 15: upstream is \"my orders\"; expected 1 to 255 letters",
+        ),
+        (
+            "version: 1\nroutes:\n  - path: /a\n    access: denied\n    upstream: orders\n",
+            "line 5, column 15: upstream: on this route nobody is ever named to an upstream",
+        ),
+        (
             "version: 1\nroutes:\n  - path: /a\n    access: {impersonation: deny}\n",
             "line 4, column 13: access requires nothing",
         ),
@@ -304,4 +312,24 @@ fn ten_thousand_routes_are_read_in_time() {
             "{name}: {took:?}"
         );
     }
+}
+
+#[test]
+fn a_route_may_name_its_upstream_or_that_there_is_none() {
+    let policy = policy(
+        r#"
+  - {name: orders, path: /orders, access: signed_in, upstream: orders}
+  - {name: none, path: /none, access: signed_in, upstream: none}
+  - {name: silent, path: /silent, access: signed_in}
+"#,
+    );
+    let of = |name: &str| {
+        let found = policy.routes().iter().find(|route| &*route.name == name);
+        found.expect("it is there").upstream.clone()
+    };
+    assert_eq!(of("orders"), Upstream::Named("orders".into()));
+    assert_eq!(of("none"), Upstream::None);
+    assert_eq!(of("silent"), Upstream::Default);
+    let asking = policy.asks_for_assertions().expect("one does");
+    assert_eq!(&*asking.name, "orders");
 }

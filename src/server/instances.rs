@@ -12,11 +12,18 @@ use std::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
-use super::{inboxes::InboxSet, looks::look, revocations::RevocationSet};
+use super::{
+    inboxes::InboxSet,
+    looks::look,
+    providers::{self, KeptProvider, Keyrings},
+    revocations::RevocationSet,
+};
 use crate::{
     authz::{Instance, InstanceSerial, Instances, Verifier},
     clerk::{ApiOptions, BackendApi, HttpJwksSource},
-    keys::{Clock, JwksSource, Keyring, RefreshSettings, Snapshot, SnapshotStore, VerifyingKey},
+    keys::{
+        Clock, JwksSource, Keyring, KeysOf, RefreshSettings, Snapshot, SnapshotStore, VerifyingKey,
+    },
     mirror::Listing,
     settings::{
         self, Exposure, InstanceSettings, KeySource, KeysSettings, ListenAddr, Problem, Problems,
@@ -58,6 +65,8 @@ struct Member {
     instance: Arc<Instance>,
     /// In the background's share of the budget.
     listing: Option<Arc<dyn Listing>>,
+    /// In the order of the instance's.
+    providers: Vec<KeptProvider>,
     /// Ends its keyring.
     stop: CancellationToken,
 }
@@ -168,6 +177,12 @@ impl InstanceSet {
                 info!(instance = %new.instance.name, issuer = %new.instance.issuer, "instance added");
             }
         }
+        let all_providers = |members: &[Member]| {
+            let providers = members.iter().flat_map(|member| &member.providers);
+            providers.cloned().collect::<Vec<_>>()
+        };
+        let (old, new) = (all_providers(&self.members), all_providers(&members));
+        providers::replace(&old, &new, &self.tasks);
         if let (Some(inboxes), Some(prepared)) = (&mut self.inboxes, inboxes) {
             inboxes.put(prepared);
         }
@@ -199,7 +214,20 @@ impl InstanceSet {
                 self.stop.child_token(),
             ),
         };
-        let (serial, directory, user_directory, listing) =
+        let before = with_same(|old, new| old.name == new.name);
+        let providers = providers::providers(
+            &settings.name,
+            &settings.providers,
+            before.map_or(&[], |member| &member.providers),
+            &Keyrings {
+                refresh: self.refresh(),
+                snapshots: self.snapshots.as_ref(),
+                clock: &self.clock,
+                stop: &self.stop,
+            },
+        )
+        .await?;
+        let (serial, directory, user_directory, sign_ins, listing) =
             match with_same(InstanceSettings::same_api) {
                 Some(Member {
                     instance, listing, ..
@@ -207,12 +235,14 @@ impl InstanceSet {
                     instance.serial,
                     instance.directory.clone(),
                     instance.user_directory.clone(),
+                    instance.sign_ins.clone(),
                     listing.clone(),
                 ),
                 None => {
                     let api = backend_api(settings, self.api_timeout, Arc::clone(&self.clock))?;
                     (
                         InstanceSerial::next(),
+                        api.clone().map(|api| api as _),
                         api.clone().map(|api| api as _),
                         api.clone().map(|api| api as _),
                         api.map(|api| Arc::new(api.in_background()) as _),
@@ -229,6 +259,11 @@ impl InstanceSet {
             keyring,
             directory,
             user_directory,
+            sign_ins,
+            providers: providers
+                .iter()
+                .map(|kept| Arc::clone(kept.provider()))
+                .collect(),
             revocations: self
                 .revocations
                 .as_ref()
@@ -239,6 +274,7 @@ impl InstanceSet {
             settings: settings.clone(),
             instance: Arc::new(instance),
             listing,
+            providers,
             stop,
         })
     }
@@ -274,8 +310,8 @@ impl InstanceSet {
                     })?;
                 let snapshot = match &self.snapshots {
                     Some(store) => {
-                        let (store, issuer) = (Arc::clone(store), settings.issuer.clone());
-                        Some(Snapshot::open(store, name.clone(), issuer).await)
+                        let (store, keys_of) = (Arc::clone(store), KeysOf::instance(name));
+                        Some(Snapshot::open(store, keys_of, settings.issuer.as_str()).await)
                     }
                     None => None,
                 };
@@ -408,6 +444,7 @@ impl Member {
             settings: self.settings.clone(),
             instance: Arc::clone(&self.instance),
             listing: self.listing.clone(),
+            providers: self.providers.clone(),
             stop: self.stop.clone(),
         }
     }

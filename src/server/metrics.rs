@@ -2,6 +2,7 @@
 
 mod database;
 mod doors;
+mod upstreams;
 
 use std::{fmt, sync::Arc};
 
@@ -23,6 +24,7 @@ use crate::{
         lines::LineStats,
         metrics::{self as catalogue, Metric, Source, Writer},
     },
+    upstream_assertion::Assertions,
 };
 
 /// The commit that the binary was built of, where whoever built it said so.
@@ -40,6 +42,7 @@ pub(super) struct Sources {
     pub(super) ear: Option<Arc<Ear>>,
     pub(super) watches: Option<Arc<Watches>>,
     pub(super) policies: Option<Arc<Policies>>,
+    pub(super) assertions: Option<Arc<Assertions>>,
     pub(super) tls: Option<Arc<ReloadedTls>>,
     pub(super) callers: Option<Arc<CallerRules>>,
     pub(super) clock: Clock,
@@ -57,6 +60,7 @@ pub(super) fn source(sources: Sources) -> Source {
             ear,
             watches,
             policies,
+            assertions,
             tls,
             callers,
             clock,
@@ -76,6 +80,7 @@ pub(super) fn source(sources: Sources) -> Source {
         write_keys(writer, instances.all(), clock())?;
         write_directories(writer, instances.all())?;
         write_policies(writer, policies.as_deref())?;
+        upstreams::write(writer, assertions.as_deref())?;
         write_revocations(writer, instances.all(), ear.as_deref(), clock())?;
         write_inboxes(writer, inboxes.as_deref(), clock())?;
         write_mirror(writer, keepers.as_ref())?;
@@ -258,7 +263,12 @@ fn write_policies(writer: &mut Writer<'_>, policies: Option<&Policies>) -> fmt::
         ]
         .map(|(outcome, count)| ([outcome.to_owned()], number(count)))
     });
-    writer.write(catalogue::POLICY_SHADOW, tried)
+    writer.write(catalogue::POLICY_SHADOW, tried)?;
+    let handshakes = policies.into_iter().flat_map(|policies| {
+        let counts = policies.gatekeeper().handshakes().into_iter();
+        counts.map(|(outcome, count)| ([outcome.name().to_owned()], number(count)))
+    });
+    writer.write(catalogue::HANDSHAKES, handshakes)
 }
 
 fn write_revocations(

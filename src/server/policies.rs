@@ -21,6 +21,7 @@ use crate::{
     authz::{Checker, Gatekeeper},
     policy::Policy,
     settings::Settings,
+    upstream_assertion::{Assertions, KeysUnusable},
 };
 
 /// What a policy is for.
@@ -54,6 +55,8 @@ impl Kind {
 /// The policies of a running service.
 pub(super) struct Policies {
     gatekeeper: Arc<Gatekeeper>,
+    /// Where there is a database for its keys.
+    assertions: Option<Arc<Assertions>>,
     files: Vec<(Kind, PathBuf)>,
     /// By kind: reloads that were applied, and that were refused.
     reloaded: [AtomicU64; 2],
@@ -65,6 +68,7 @@ impl Policies {
     pub(super) fn load(
         settings: &Settings,
         checker: Arc<Checker>,
+        assertions: Option<Arc<Assertions>>,
     ) -> Result<Option<Self>, StartError> {
         let Some(file) = &settings.policy else {
             return Ok(None);
@@ -76,10 +80,14 @@ impl Policies {
                 cause,
             };
             let policy = read(file).map_err(cause)?;
+            check_upstreams(&policy, assertions.is_some()).map_err(cause)?;
             log(kind, &policy, file, "policy read");
             Ok::<_, StartError>(policy)
         };
-        let gatekeeper = Gatekeeper::new(checker, read(Kind::InForce, file)?);
+        let mut gatekeeper = Gatekeeper::new(checker, read(Kind::InForce, file)?);
+        if settings.handshake {
+            gatekeeper = gatekeeper.with_handshakes();
+        }
         let mut files = vec![(Kind::InForce, file.clone())];
         if let Some(file) = &settings.shadow_policy {
             gatekeeper.set_shadow(Some(read(Kind::Shadow, file)?));
@@ -87,10 +95,26 @@ impl Policies {
         }
         Ok(Some(Self {
             gatekeeper: Arc::new(gatekeeper),
+            assertions,
             files,
             reloaded: Default::default(),
             refused: Default::default(),
         }))
+    }
+
+    /// Sees to it that there is a key to sign with, where `policy` or a setting asks for assertions.
+    async fn prepare_keys(&self, policy: &Policy) -> Result<(), KeysUnusable> {
+        match &self.assertions {
+            Some(assertions) if asks_for_assertions(policy, assertions) => {
+                assertions.prepare().await
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The same for the policy in force: nobody is let through unvouched for for want of a key.
+    pub(super) async fn prepare_first_keys(&self) -> Result<(), KeysUnusable> {
+        self.prepare_keys(&self.gatekeeper.policy()).await
     }
 
     /// Decides about requests.
@@ -105,6 +129,23 @@ impl Policies {
             self.reloaded[index].load(Relaxed),
             self.refused[index].load(Relaxed),
         )
+    }
+
+    /// What was found, unless it asks for what there are no keys for.
+    async fn usable(
+        &self,
+        kind: Kind,
+        found: Result<Option<Policy>, String>,
+    ) -> Result<Option<Policy>, String> {
+        let Some(policy) = found? else {
+            return Ok(None);
+        };
+        check_upstreams(&policy, self.assertions.is_some())?;
+        if kind == Kind::InForce {
+            let prepared = self.prepare_keys(&policy).await;
+            prepared.map_err(|error| error.to_string())?;
+        }
+        Ok(Some(policy))
     }
 
     fn current(&self, kind: Kind) -> Option<Arc<Policy>> {
@@ -135,7 +176,7 @@ impl Policies {
             };
             for ((kind, file), found) in self.files.iter().zip(found) {
                 let (kind, said) = (*kind, &mut said[*kind as usize]);
-                match found {
+                match self.usable(kind, found).await {
                     Ok(None) => *said = None,
                     Ok(Some(policy)) => {
                         *said = None;
@@ -160,6 +201,21 @@ impl Policies {
             }
         }
     }
+}
+
+/// An upstream that is named without keys to sign with.
+fn check_upstreams(policy: &Policy, has_database: bool) -> Result<(), String> {
+    match policy.asks_for_assertions() {
+        Some(route) if !has_database => Err(format!(
+            "route {route} names an upstream, to which it is vouched who sends a request, and the \
+             keys for that are kept in the database; set CLERK_AUTHZ_DATABASE_URL"
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn asks_for_assertions(policy: &Policy, assertions: &Assertions) -> bool {
+    policy.asks_for_assertions().is_some() || assertions.default_audience().is_some()
 }
 
 fn log(kind: Kind, policy: &Policy, file: &Path, what: &str) {

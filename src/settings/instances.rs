@@ -7,8 +7,10 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{
-    ApiSettings, InstanceSettings, KeySource, Problem, Problems, masked, secret_key_environment,
-    shown_file, toml_text, value, variables::Raw,
+    ApiSettings, InstanceSettings, KeySource, Problem, Problems, masked,
+    providers::{self, ProviderText},
+    secret_key_environment, shown_file, toml_text, value,
+    variables::Raw,
 };
 use crate::{
     identity::{Environment, InstanceName, Issuer, PublishableKey, is_safe_address},
@@ -175,6 +177,7 @@ fn check(said: Said, names: &Names, problems: &mut Vec<Problem>) -> Option<Insta
         authorized_parties: said.authorized_parties,
         audiences: said.audiences,
         webhook_secrets,
+        providers: Vec::new(),
     })
 }
 
@@ -381,23 +384,71 @@ struct Entry {
     audiences: Vec<String>,
     #[serde(default)]
     webhook_signing_secret_files: Vec<String>,
+    #[serde(default)]
+    provider: Vec<ProviderText>,
 }
 
-/// What is wrong with instances that take webhooks, where there is no database to keep them in.
+/// What is wrong with instances that take webhooks, or let in whom an identity provider vouches for,
+/// where there is no database to keep in what came and what was used.
 pub fn lacking_database(instances: &[InstanceSettings]) -> Vec<Problem> {
-    let lacking = instances.iter().filter(|it| !it.webhook_secrets.is_empty());
-    let problem = |instance: &InstanceSettings| {
-        Problem::new(
+    let lacking = instances.iter().filter_map(|instance| {
+        let what = if !instance.webhook_secrets.is_empty() {
+            "has a webhook signing secret; set it to where messages are kept until they are applied"
+        } else if !instance.providers.is_empty() {
+            "has an identity provider; set it to where it is kept which assertions were exchanged"
+        } else {
+            return None;
+        };
+        Some(Problem::new(
             "CLERK_AUTHZ_DATABASE_URL",
             format!(
-                "is not set, but instance \"{}\" has a webhook signing secret; set it to where \
-                 messages are kept until they are applied, such as \
+                "is not set, but instance \"{}\" {what}, such as \
                  \"sqlite:///var/lib/clerk-authz/clerk-authz.db\"",
                 instance.name
             ),
-        )
+        ))
+    });
+    lacking.collect()
+}
+
+/// What is missing where browsers are to be sent to Clerk, and none of these instances can do that.
+pub fn lacking_for_handshakes(instances: &[InstanceSettings], from_file: bool) -> Option<Problem> {
+    let lacking = |instance: &InstanceSettings| {
+        let [key, secret, parties] = match from_file {
+            true => ["publishable_key", "secret_key_file", "authorized_parties"],
+            false => [
+                "CLERK_PUBLISHABLE_KEY",
+                "CLERK_SECRET_KEY",
+                "CLERK_AUTHORIZED_PARTIES",
+            ],
+        };
+        let missing = [
+            (instance.publishable_key.is_none(), key),
+            (instance.api.is_none(), secret),
+            (instance.authorized_parties.is_empty(), parties),
+        ];
+        let missing = missing.iter().filter(|(is_missing, _)| *is_missing);
+        missing.map(|(_, name)| *name).collect::<Vec<_>>()
     };
-    lacking.map(problem).collect()
+    let mut lacking = instances
+        .iter()
+        .map(|instance| (instance, lacking(instance)));
+    let (instance, missing) = lacking.clone().next()?;
+    if lacking.any(|(_, missing)| missing.is_empty()) {
+        return None;
+    }
+    let of = match from_file {
+        true => format!(" of instance \"{}\", or of another", instance.name),
+        false => String::new(),
+    };
+    Some(Problem::new(
+        "CLERK_AUTHZ_HANDSHAKE",
+        format!(
+            "is on, which needs {}{of}: it says where a browser is sent, with what Clerk is asked for its \
+             cookies, and to where it may come back; set it, or leave the handshake off",
+            missing.join(" and ")
+        ),
+    ))
 }
 
 /// Reads a file with several instances; all problems come back at once.
@@ -432,7 +483,7 @@ pub fn load_instances(path: &Path) -> Result<Vec<InstanceSettings>, Problems> {
     let mut instances: Vec<InstanceSettings> = Vec::with_capacity(file.instance.len());
     for entry in file.instance {
         let at = format!("{shown}: instance {:?}:", entry.name);
-        let Some(instance) = entry.check(&at, &mut problems) else {
+        let Some(instance) = entry.check(&text, &at, &mut problems) else {
             continue;
         };
         if let Some(other) = instances.iter().find(|other| other.name == instance.name) {
@@ -464,7 +515,8 @@ pub fn load_instances(path: &Path) -> Result<Vec<InstanceSettings>, Problems> {
 }
 
 impl Entry {
-    fn check(self, at: &str, problems: &mut Vec<Problem>) -> Option<InstanceSettings> {
+    fn check(self, text: &str, at: &str, problems: &mut Vec<Problem>) -> Option<InstanceSettings> {
+        let providers = providers::read(self.provider, text, at, problems);
         let name = self
             .name
             .parse()
@@ -482,6 +534,8 @@ impl Entry {
                 None
             }
         };
+        // One that cannot be read was reported.
+        let said_no_secret_key = self.secret_key_file.is_none();
         let secret_key = self
             .secret_key_file
             .and_then(|file| secret_of("secret_key_file", &file));
@@ -520,6 +574,15 @@ impl Entry {
             audiences: self.audiences,
             webhook_secrets,
         };
-        check(said, &names, problems)
+        if !providers.is_empty() && said.secret_key.is_none() && said_no_secret_key {
+            let text = "is not set, but the instance has an identity provider; set it to a file with \
+                        the secret key (Clerk dashboard, \"API keys\"), with which tickets are made";
+            problems.push(Problem::new(&names.secret_key, text));
+        }
+        let instance = check(said, &names, problems)?;
+        Some(InstanceSettings {
+            providers,
+            ..instance
+        })
     }
 }

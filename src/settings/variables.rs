@@ -165,6 +165,36 @@ pub const VARIABLES: &[Variable] = &[
         "A Unix socket on which /forward-auth is answered to whoever can open it (mode 0660)",
     ),
     variable(
+        "CLERK_AUTHZ_UPSTREAM_ASSERTIONS",
+        "upstream-assertions",
+        None,
+        "The upstream for which an assertion of who sends a request is made where its route names none, as the assertion's aud; needs CLERK_AUTHZ_POLICY and CLERK_AUTHZ_DATABASE_URL, where the keys are kept",
+    ),
+    variable(
+        "CLERK_AUTHZ_UPSTREAM_ISSUER",
+        "upstream-issuer",
+        Some("clerk-authz"),
+        "The iss of upstream assertions; of two deployments that one upstream hears, give each its own",
+    ),
+    variable(
+        "CLERK_AUTHZ_UPSTREAM_KEY_ROTATION",
+        "upstream-key-rotation",
+        Some("30d"),
+        "How long a key signs upstream assertions before the next one does, from 1 day to 1 year",
+    ),
+    variable(
+        "CLERK_AUTHZ_UPSTREAM_CACHE_BYTES",
+        "upstream-cache-bytes",
+        Some("8MiB"),
+        "The size of the cache of upstream assertions, each of which is handed out for 15 seconds; 0 switches it off",
+    ),
+    variable(
+        "CLERK_AUTHZ_HANDSHAKE",
+        "handshake",
+        Some("off"),
+        "Whether browsers with an expired or unsettled session cookie are sent to Clerk for another (the handshake), where they ask for a page that the policy would answer with 401: on or off. Needs a policy, and of an instance the publishable key, the secret key and authorized parties",
+    ),
+    variable(
         "CLERK_AUTHZ_INBOX_RETENTION",
         "inbox-retention",
         Some("30d"),
@@ -252,7 +282,7 @@ pub const VARIABLES: &[Variable] = &[
         "CLERK_AUTHZ_HTTP_ADDR",
         "http-addr",
         Some("127.0.0.1:8080"),
-        "Where /metrics, /livez, /readyz, /forward-auth and Clerk's webhooks are answered",
+        "Where /metrics, /livez, /readyz, /forward-auth, /.well-known/jwks.json and Clerk's webhooks are answered",
     ),
     variable(
         "CLERK_AUTHZ_TLS_CERT",
@@ -684,6 +714,18 @@ impl Raw {
         }
     }
 
+    /// The name of an upstream, or of who vouches to it.
+    pub(super) fn party(&self, name: &str, problems: &mut Vec<Problem>) -> Option<Box<str>> {
+        let text = self.text(name)?;
+        let is_of_one = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/".contains(&byte);
+        if text.len() > 255 || !text.bytes().all(is_of_one) || text == "none" {
+            let expected = "1 to 255 letters, digits, and any of \"-._~:/\", and not \"none\"";
+            problems.push(self.wrong(name, expected));
+            return None;
+        }
+        Some(text.into())
+    }
+
     /// A part of a whole.
     pub(super) fn part(&self, name: &str, problems: &mut Vec<Problem>) -> f64 {
         let part = self.text(name).and_then(|text| text.parse().ok());
@@ -692,6 +734,18 @@ impl Raw {
             _ => {
                 problems.push(self.wrong(name, "a number from 0 to 1, such as \"0.1\""));
                 1.0
+            }
+        }
+    }
+
+    /// `on` or `off`.
+    pub(super) fn switch(&self, name: &str, problems: &mut Vec<Problem>) -> bool {
+        match self.text(name).as_deref() {
+            Some("on") => true,
+            Some("off") => false,
+            _ => {
+                problems.push(self.wrong(name, "\"on\" or \"off\""));
+                false
             }
         }
     }

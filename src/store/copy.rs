@@ -26,7 +26,8 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// Locks all tables of PostgreSQL against writers and other copies, until the end of the transaction.
 const LOCK: Sql = Sql::both(
     "LOCK TABLE users, user_emails, organizations, memberships, feeds, changes, \
-     revocations, inbox, leases, checkpoints, used_once, key_snapshots, sightings \
+     revocations, inbox, leases, checkpoints, used_once, key_snapshots, sightings, \
+     upstream_keys \
      IN SHARE ROW EXCLUSIVE MODE",
 );
 /// One side does nothing while the other works, and a page of large rows may take its time.

@@ -1,12 +1,11 @@
-//! The last good keys of each instance, for the trait of `keys`.
+//! The last good keys of each instance and identity provider, for the trait of `keys`.
 
 use super::{
     SqlStore,
     connection::{Sql, values},
 };
 use crate::{
-    identity::InstanceName,
-    keys::{Keeping, SavedKeys, SnapshotError, SnapshotStore},
+    keys::{Keeping, KeysOf, SavedKeys, SnapshotError, SnapshotStore},
     mirror::StoreError,
 };
 
@@ -21,19 +20,19 @@ const SAVE: Sql = Sql::both(
 );
 
 impl SnapshotStore for SqlStore {
-    fn load<'a>(&'a self, instance: &'a InstanceName) -> Keeping<'a, Option<SavedKeys>> {
-        Box::pin(async move { self.saved(instance).await.map_err(failed) })
+    fn load<'a>(&'a self, keys_of: &'a KeysOf) -> Keeping<'a, Option<SavedKeys>> {
+        Box::pin(async move { self.saved(keys_of).await.map_err(failed) })
     }
 
-    fn save<'a>(&'a self, instance: &'a InstanceName, saved: SavedKeys) -> Keeping<'a, ()> {
-        Box::pin(async move { self.keep(instance, &saved).await.map_err(failed) })
+    fn save<'a>(&'a self, keys_of: &'a KeysOf, saved: SavedKeys) -> Keeping<'a, ()> {
+        Box::pin(async move { self.keep(keys_of, &saved).await.map_err(failed) })
     }
 }
 
 impl SqlStore {
-    async fn saved(&self, instance: &InstanceName) -> Result<Option<SavedKeys>, StoreError> {
+    async fn saved(&self, keys_of: &KeysOf) -> Result<Option<SavedKeys>, StoreError> {
         let mut session = self.reading().await?;
-        let Some(mut row) = session.row(LOAD, values![instance.as_str()]).await? else {
+        let Some(mut row) = session.row(LOAD, values![keys_of.as_str()]).await? else {
             return Ok(None);
         };
         Ok(Some(SavedKeys {
@@ -43,10 +42,10 @@ impl SqlStore {
         }))
     }
 
-    async fn keep(&self, instance: &InstanceName, saved: &SavedKeys) -> Result<(), StoreError> {
+    async fn keep(&self, keys_of: &KeysOf, saved: &SavedKeys) -> Result<(), StoreError> {
         let mut session = self.writing().await?;
         let row = values![
-            instance.as_str(),
+            keys_of.as_str(),
             &*saved.issuer,
             saved.fetched_at,
             Some(saved.document.as_slice()),

@@ -21,6 +21,10 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("migrations/0002_sightings.sqlite.sql"),
         postgres: include_str!("migrations/0002_sightings.postgres.sql"),
     },
+    Migration {
+        sqlite: include_str!("migrations/0004_upstream_keys.sqlite.sql"),
+        postgres: include_str!("migrations/0004_upstream_keys.postgres.sql"),
+    },
 ];
 
 /// Two that start at once migrate one after the other. The number is "clerkaut".

@@ -148,6 +148,10 @@ pub(super) const TABLES: &[Table] = &[
         "instance": Text, "run_ms": Int, "kind": Text, "first_id": Text, "second_id": Text,
         "gone": Int,
     ),
+    table!(
+        "upstream_keys", ["generation"], at once 100,
+        "generation": Int, "signs_from_ms": Int, "private_key": Blob,
+    ),
 ];
 
 #[cfg(test)]

@@ -118,6 +118,14 @@ catalogue! {
     POLICY_ROUTES = Gauge "clerk_authz_policy_routes" ["kind", "version"], "Routes of the policy that is in force, and of the one that is tried beside it";
     POLICY_RELOADS = Counter "clerk_authz_policy_reloads" ["kind", "outcome"], "Changes of a policy's file that were applied, or refused because of what is wrong in it";
     POLICY_SHADOW = Counter "clerk_authz_policy_shadow" ["outcome"], "Requests that were tried by the shadow policy too, by whether it decides the same";
+    UPSTREAM_ASSERTIONS = Counter "clerk_authz_upstream_assertions" ["outcome"], "Assertions for upstreams, by what became of them: signed, cached (one from before was good), failed (none was made); absent without a policy and a database";
+    UPSTREAM_ASSERTION_CACHE_ENTRIES = Gauge "clerk_authz_upstream_assertion_cache_entries" [], "Assertions for upstreams in the cache";
+    UPSTREAM_ASSERTION_CACHE_BYTES = Gauge "clerk_authz_upstream_assertion_cache_bytes" [], "Size of the cache of assertions for upstreams in bytes";
+    UPSTREAM_ASSERTION_CACHE_EVICTIONS = Counter "clerk_authz_upstream_assertion_cache_evictions" [], "Assertions for upstreams removed from the cache to make room";
+    UPSTREAM_KEYS = Gauge "clerk_authz_upstream_keys" [], "Keys of upstream assertions that are published now: one, and two around a rotation";
+    UPSTREAM_KEY_AGE = Gauge "clerk_authz_upstream_key_age_seconds" [], "Seconds since the present key signs upstream assertions; absent while there is none";
+    UPSTREAM_KEY_READINGS = Counter "clerk_authz_upstream_key_readings" ["outcome"], "Readings of the kept keys of upstream assertions: read, failed (the known ones stay)";
+    HANDSHAKES = Counter "clerk_authz_handshakes" ["outcome"], "Browsers that were sent to Clerk for a session, or came back from there, by what came of it; absent while the handshake is off";
     TLS_RELOADS = Counter "clerk_authz_tls_reloads" ["outcome"], "Changes of the files of TLS that were applied, or refused because of what is wrong in them; absent without TLS";
     TLS_CERTIFICATE_EXPIRES = Gauge "clerk_authz_tls_certificate_expires_timestamp_seconds" [], "Unix time at which the certificate in use ends, or one that it is sent with; absent without TLS";
     REVOCATIONS = Gauge "clerk_authz_revocations" ["instance", "subject"], "What is remembered that tokens do not say: sessions that ended, users who are or were out, organizations that were deleted, memberships that changed";

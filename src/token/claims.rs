@@ -21,7 +21,7 @@ const LAST_SECOND: f64 = 253_402_300_799.0;
 
 /// A member of a JSON object that may have any type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Claim<T> {
+pub(crate) enum Claim<T> {
     #[default]
     Absent,
     Present(T),
@@ -30,21 +30,21 @@ pub(super) enum Claim<T> {
 }
 
 impl<T> Claim<T> {
-    pub(super) fn present(self) -> Option<T> {
+    pub(crate) fn present(self) -> Option<T> {
         match self {
             Self::Present(value) => Some(value),
             Self::Absent | Self::Invalid => None,
         }
     }
 
-    pub(super) fn as_present(&self) -> Option<&T> {
+    pub(crate) fn as_present(&self) -> Option<&T> {
         match self {
             Self::Present(value) => Some(value),
             Self::Absent | Self::Invalid => None,
         }
     }
 
-    pub(super) fn required(
+    pub(crate) fn required(
         self,
         name: &'static str,
         expected: &'static str,
@@ -53,7 +53,7 @@ impl<T> Claim<T> {
             .ok_or(InvalidClaim::Absent { name })
     }
 
-    pub(super) fn optional(
+    pub(crate) fn optional(
         self,
         name: &'static str,
         expected: &'static str,
@@ -68,7 +68,7 @@ impl<T> Claim<T> {
 
 /// A claim that cannot be believed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub(super) enum InvalidClaim {
+pub(crate) enum InvalidClaim {
     #[error("{name} is absent")]
     Absent { name: &'static str },
     #[error("{name} is not {expected}")]
@@ -206,7 +206,7 @@ pub(super) fn not_empty(text: Option<Box<str>>) -> Option<Box<str>> {
 }
 
 /// Whole seconds from 1970 to 9999; `1.0` is whole.
-pub(super) fn time(
+pub(crate) fn time(
     claim: Claim<f64>,
     name: &'static str,
 ) -> Result<Option<Timestamp>, InvalidClaim> {
@@ -290,11 +290,11 @@ fn prefixed(role: &str) -> Box<str> {
 
 /// A string, or a list of strings.
 #[derive(Debug)]
-pub(super) struct OneOrMany(pub(super) Texts);
+pub(crate) struct OneOrMany(pub(crate) Texts);
 
 /// A list of strings.
 #[derive(Debug)]
-pub(super) struct List(pub(super) Texts);
+pub(crate) struct List(pub(crate) Texts);
 
 /// Two numbers.
 #[derive(Debug)]
@@ -359,18 +359,18 @@ impl OrganizationClaim {
 
 /// The name of a member, borrowed where it has no escapes.
 #[derive(Deserialize)]
-pub(super) struct Name<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
+pub(crate) struct Name<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
 /// Finds names that stand twice, in n log n.
 #[derive(Default)]
-pub(super) struct Names<'a>(Vec<Cow<'a, str>>);
+pub(crate) struct Names<'a>(Vec<Cow<'a, str>>);
 
 impl<'a> Names<'a> {
-    pub(super) fn push(&mut self, name: Cow<'a, str>) {
+    pub(crate) fn push(&mut self, name: Cow<'a, str>) {
         self.0.push(name);
     }
 
-    pub(super) fn has_duplicate(mut self) -> bool {
+    pub(crate) fn has_duplicate(mut self) -> bool {
         self.0.sort_unstable();
         self.0.windows(2).any(|pair| pair[0] == pair[1])
     }
@@ -444,8 +444,8 @@ pub(super) fn add_custom(
 }
 
 /// Any JSON value, checked for members that stand twice at any depth and not kept.
-pub(super) struct StrictValue {
-    pub(super) has_duplicate: bool,
+pub(crate) struct StrictValue {
+    pub(crate) has_duplicate: bool,
 }
 
 impl<'de> Deserialize<'de> for StrictValue {
@@ -509,12 +509,16 @@ impl<'de> Visitor<'de> for StrictVisitor {
 }
 
 /// What a JSON type becomes; `None` where the type is wrong.
-pub(super) trait FromJson: Sized {
+pub(crate) trait FromJson: Sized {
     fn from_text(_: &str) -> Option<Self> {
         None
     }
 
     fn from_number(_: f64) -> Option<Self> {
+        None
+    }
+
+    fn from_bool(_: bool) -> Option<Self> {
         None
     }
 
@@ -538,6 +542,12 @@ impl FromJson for Box<str> {
 impl FromJson for f64 {
     fn from_number(number: f64) -> Option<Self> {
         Some(number)
+    }
+}
+
+impl FromJson for bool {
+    fn from_bool(value: bool) -> Option<Self> {
+        Some(value)
     }
 }
 
@@ -648,8 +658,8 @@ impl<'de, T: FromJson> Visitor<'de> for ClaimVisitor<T> {
         Ok(Claim::Invalid)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Claim<T>, E> {
-        Ok(Claim::Invalid)
+    fn visit_bool<E>(self, value: bool) -> Result<Claim<T>, E> {
+        Ok(claim(T::from_bool(value)))
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Claim<T>, E> {

@@ -68,17 +68,17 @@ impl Unverified {
 /// The header parameters that are read. All others are ignored: `jwk`, `jku`, `x5u` and `x5c` in
 /// particular are never followed.
 #[derive(Default)]
-pub(super) struct Header {
-    pub(super) alg: Claim<Box<str>>,
-    pub(super) kid: Claim<Box<str>>,
-    pub(super) typ: Claim<Box<str>>,
+pub(crate) struct Header {
+    pub(crate) alg: Claim<Box<str>>,
+    pub(crate) kid: Claim<Box<str>>,
+    pub(crate) typ: Claim<Box<str>>,
     pub(super) cat: Claim<Box<str>>,
-    crit: bool,
+    pub(crate) crit: bool,
 }
 
 /// Why a text is not a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Malformed {
+pub(crate) enum Malformed {
     Parts,
     HeaderEncoding,
     HeaderJson,
@@ -89,7 +89,7 @@ pub(super) enum Malformed {
 }
 
 impl Malformed {
-    const fn detail(self) -> &'static str {
+    pub(crate) const fn detail(self) -> &'static str {
         match self {
             Self::Parts => "expected three parts separated by dots",
             Self::HeaderEncoding => "the header is not base64url without padding",
@@ -142,11 +142,12 @@ pub(super) fn decode(text: &str) -> Result<Unverified, Malformed> {
 }
 
 /// RFC 7515 §2: no padding, no line breaks, no leftover bits.
-fn base64url(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn base64url(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
 
-fn decode_header(bytes: &[u8]) -> Result<Header, Malformed> {
+/// Members that stand twice are refused; all but those that are read are checked and left aside.
+pub(crate) fn decode_header(bytes: &[u8]) -> Result<Header, Malformed> {
     let text = std::str::from_utf8(bytes).map_err(|_| Malformed::HeaderJson)?;
     let mut json = serde_json::Deserializer::from_str(text);
     let (header, duplicate) = json

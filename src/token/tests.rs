@@ -630,7 +630,8 @@ fn a_hint_is_what_the_token_says_unverified() {
     let hint = hint(&text(HEADER, &payload(json!({"iat": 5.5})))).expect("decodable");
     assert_eq!(hint.issuer.as_deref(), Some("https://clerk.example.com"));
     assert_eq!(hint.session_id.as_deref(), Some("sess_1"));
-    assert_eq!(hint.issued_at_seconds, 5);
+    assert_eq!(hint.issued_at_seconds, Some(5));
+    assert!(hint.is_session);
     assert_eq!(super::hint("x.y.z"), None);
 }
 

@@ -4,7 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use clerk_authz::{
-    authz::{Authorization, Gatekeeper, Headers, Outcome, ProxiedRequest, ShadowStats},
+    authz::{
+        Authorization, CookiesOnTheWayBack, Gatekeeper, Headers, Outcome, ProxiedRequest,
+        ShadowStats,
+    },
     emulator::{Emulator, Endpoint, Fault, Faults, TokenSpec},
     explain::Steps,
     identity::Timestamp,
@@ -127,6 +130,7 @@ impl Gate {
             headers: asked,
             narrowing: asked.narrowing.as_ref(),
             patience: Duration::from_secs(5),
+            cookies_on_the_way_back: CookiesOnTheWayBack::Set,
         };
         let now = Timestamp::from(std::time::SystemTime::now());
         self.gatekeeper

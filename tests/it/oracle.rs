@@ -313,6 +313,8 @@ fn verifier(header: &Header, case: &Case) -> Verifier {
         keyring: Arc::new(Keyring::pinned(key)),
         directory: None,
         user_directory: None,
+        sign_ins: None,
+        providers: Vec::new(),
         revocations: None,
         has_webhooks: false,
     };

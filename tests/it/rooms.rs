@@ -38,9 +38,19 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["memchr", "percent_encoding", "thiserror"],
     ),
     (
+        "handshake",
+        &["credential", "identity", "reason"],
+        &["thiserror", "url"],
+    ),
+    (
+        "assertion",
+        &["explain", "identity", "mirror", "reason", "token"],
+        &["aws_lc_rs", "serde", "serde_json"],
+    ),
+    (
         "mirror",
         &["histogram", "identity", "webhook"],
-        &["aws_lc_rs", "thiserror"],
+        &["aws_lc_rs", "secrecy", "thiserror"],
     ),
     (
         "policy",
@@ -94,9 +104,12 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     (
         "authz",
         &[
+            "assertion",
+            "closed_list",
             "credential",
             "decision",
             "explain",
+            "handshake",
             "identity",
             "keys",
             "mirror",
@@ -141,6 +154,23 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "tracing",
         ],
     ),
+    (
+        "upstream_assertion",
+        &["identity", "keys"],
+        &[
+            "arc_swap",
+            "aws_lc_rs",
+            "base64",
+            "moka",
+            "secrecy",
+            "serde",
+            "serde_json",
+            "thiserror",
+            "tokio",
+            "tokio_util",
+            "tracing",
+        ],
+    ),
     // Doors and neighbours: each knows one foreign format.
     (
         "clerk",
@@ -170,7 +200,14 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "store",
-        &["histogram", "identity", "keys", "mirror", "trace"],
+        &[
+            "histogram",
+            "identity",
+            "keys",
+            "mirror",
+            "trace",
+            "upstream_assertion",
+        ],
         // Modules of its own have the names of the engines.
         &[
             "aws_lc_rs",
@@ -184,12 +221,14 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     (
         "door",
         &[
+            "assertion",
             "closed_list",
             "authz",
             "callers",
             "credential",
             "decision",
             "explain",
+            "handshake",
             "histogram",
             "identity",
             "keys",
@@ -198,6 +237,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "reason",
             "sync",
             "trace",
+            "upstream_assertion",
             "webhook",
         ],
         &[
@@ -235,7 +275,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     // Running it.
     (
         "settings",
-        &["callers", "identity", "webhook"],
+        &["assertion", "callers", "identity", "webhook"],
         &[
             "clap",
             "humantime",
@@ -301,6 +341,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "store",
             "sync",
             "telemetry",
+            "upstream_assertion",
             "webhook",
         ],
         // `http` is the door.

@@ -220,6 +220,8 @@ async fn answers(events: &[Event], cache_bytes: u64) -> Vec<String> {
         keyring: Arc::clone(&keyring),
         directory: None,
         user_directory: None,
+        sign_ins: None,
+        providers: Vec::new(),
         revocations: None,
         has_webhooks: false,
     };

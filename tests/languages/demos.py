@@ -73,6 +73,7 @@ for title, lines, printed in pasted("demo-envoy.py", 10):
     check(title, good and "mallory" not in printed, (lines, printed))
     for word, found in [
         ("who asks", '"x-clerk-user-id": "user_alice"'),
+        ("signature", '"x-clerk-authz-assertion": "ey'),
         ("comes back", "location: https://accounts.example.com/sign-in?redirect_url=http"),
         ("shadow", 'outcome="different"} '),
         ("shadow", "the shadow policy decides otherwise"),

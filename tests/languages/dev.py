@@ -181,12 +181,12 @@ def dev():
         guide = Guide(process)
         check(suite, "shows no port 0", not re.search(r":0\b", guide.text), guide.text)
         titles = [title for title, _ in guide.blocks]
-        for word, least in [("an allow", 2), ("allowed", 5), ("denied, ", 5), ("Clerk goes down", 1), ("users are", 1), ("a session ends", 1), ("a member is dropped", 1), ("the same from Python", 1)]:
+        for word, least in [("an allow", 2), ("allowed", 5), ("denied, ", 5), ("Clerk goes down", 1), ("users are", 1), ("a session ends", 1), ("a member is dropped", 1), ("the same from Python", 1), ("what an upstream is told", 1)]:
             found = sum(title.startswith(word) for title in titles)
             check(suite, f"at least {least} of {word!r}", found >= least, titles)
         env = {key: value for key, value in os.environ.items() if not key.startswith("CLERK_")}
         for title, lines in guide.blocks:
-            if any(word in title for word in ("within a second", "dropped", "machine", "API key")):
+            if any(word in title for word in ("within a second", "dropped", "machine", "API key", "upstream", "identity provider")):
                 shell = Shell(guide.definitions, env)
                 with tempfile.NamedTemporaryFile() as told:
                     follow(suite, title, lines, shell, told)

@@ -14,6 +14,7 @@ import sys
 import tempfile
 
 import harness
+from assertions import assertions
 from dev import dev
 from harness import BINARY, JSON, ROOT, Lines, Process, check, eventually, free_port, notes, report, request
 
@@ -238,8 +239,8 @@ def health_and_reflection(clerk):
 
 
 def main():
-    skipped = 0
     dev()
+    skipped = assertions()
     clerk = Clerk()
     code = None
     try:

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Authorization, Headers, ProxiedRequest, Senders, authorize_by};
+use super::{Authorization, CookiesOnTheWayBack, Headers, ProxiedRequest, Senders, authorize_by};
 use crate::{
     authz::{
         CannotTell, Checker, Instance, InstanceSerial, Instances, MembershipSettings, TokenCache,
@@ -17,7 +17,8 @@ use crate::{
     keys::Keyring,
     mirror::{
         Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats,
-        MachineAnswer, Membership, MembershipAnswer, OrganizationRecord, SessionAnswer, Standing,
+        HandshakeCookies, MachineAnswer, Membership, MembershipAnswer, OrganizationRecord,
+        SessionAnswer, Standing,
     },
     policy::{Case, CaseMachine, CaseMembership, CaseSession, Policy, Sender},
     reason::Reason,
@@ -58,6 +59,7 @@ pub async fn rehearse(policy: &Policy, case: &Case, steps: &mut Steps) -> Author
         headers: &CaseHeaders(&request.headers),
         narrowing: None,
         patience: PATIENCE,
+        cookies_on_the_way_back: CookiesOnTheWayBack::ByRedirect,
     };
     authorize_by(policy, &checker, &sender, &request, NOW, steps).await
 }
@@ -170,6 +172,8 @@ fn instance(memberships: Option<Vec<CaseMembership>>) -> Instance {
         directory: memberships
             .map(|memberships| Arc::new(CaseDirectory(memberships)) as Arc<dyn Directory>),
         user_directory: None,
+        sign_ins: None,
+        providers: Vec::new(),
         revocations: None,
         has_webhooks: false,
     }
@@ -243,6 +247,14 @@ impl Directory for CaseDirectory {
         Box::pin(async {
             Err(DirectoryError::Rejected {
                 cause: "a case has no tokens".to_owned(),
+            })
+        })
+    }
+
+    fn handshake<'a>(&'a self, _: &'a str, _: Ask) -> Asking<'a, Option<HandshakeCookies>> {
+        Box::pin(async {
+            Err(DirectoryError::Rejected {
+                cause: "a case has no cookies".to_owned(),
             })
         })
     }

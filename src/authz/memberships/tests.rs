@@ -12,7 +12,9 @@ use crate::{
     authz::asking::Freshness,
     identity::{OpaqueToken, SessionId},
     keys::{Keyring, VerifyingKey, tests::TestKey},
-    mirror::{Ask, Asking, Credentials, DirectoryStats, MachineAnswer, SessionAnswer},
+    mirror::{
+        Ask, Asking, Credentials, DirectoryStats, HandshakeCookies, MachineAnswer, SessionAnswer,
+    },
 };
 
 /// A Clerk in which one member is removed at some time; its clock goes on with each look at it.
@@ -85,6 +87,10 @@ impl Directory for Clerk {
         unreachable!("only memberships are asked for")
     }
 
+    fn handshake<'a>(&'a self, _: &'a str, _: Ask) -> Asking<'a, Option<HandshakeCookies>> {
+        unreachable!("only memberships are asked for")
+    }
+
     fn credentials(&self) -> Credentials {
         Credentials::Unknown
     }
@@ -146,6 +152,8 @@ fn removal(pem: &str) {
             keyring: Arc::new(Keyring::pinned(key)),
             directory: Some(Arc::new(Clerk(Arc::clone(&world)))),
             user_directory: None,
+            sign_ins: None,
+            providers: Vec::new(),
             revocations: None,
             has_webhooks: false,
         },

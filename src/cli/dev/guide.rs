@@ -1,6 +1,8 @@
 //! What `clerk-authz dev` prints: lines to paste, each with what it answers.
 
 mod machines;
+mod sso;
+mod upstreams;
 mod users;
 
 use std::{net::SocketAddr, path::Path};
@@ -26,7 +28,13 @@ fn tool(name: &str, otherwise: &str) -> String {
     }
 }
 
-pub(super) fn print(instance: &Instance, grpc: &ListenAddr, http: SocketAddr) {
+/// `has_our_policy`: whether the route policy is the one that lines can be printed about.
+pub(super) fn print(
+    instance: &Instance,
+    grpc: &ListenAddr,
+    http: SocketAddr,
+    has_our_policy: bool,
+) {
     let seed = instance.seed();
     let user = |index: usize| seed.users.get(index).map_or("", |user| &*user.id);
     let organization = |index: usize| seed.organizations.get(index).map_or("", |org| &*org.id);
@@ -58,13 +66,19 @@ pub(super) fn print(instance: &Instance, grpc: &ListenAddr, http: SocketAddr) {
          export CLERK_API_URL={clerk} CLERK_SECRET_KEY={secret_key} CLERK_AUTHZ_ISSUER={clerk}\n\
          token() {{ curl -s \"{clerk}/_emulator/token?user=$1\"; }}\n\
          authz() {{ {grpcurl} -plaintext -d \"$2\" {target} clerkauthz.v1.AuthzService/$1; }}\n\
+         {}\n\
          {}\n",
         users::definitions(clerk, &secret_key),
+        sso::definitions(clerk),
     );
     verification(&cast, &binary, &python, grpc);
     decisions(&cast, &binary);
     users::print(&cast);
     machines::print(&cast, &binary);
+    if has_our_policy {
+        upstreams::print(&cast, http);
+    }
+    sso::print(&cast, super::PROVIDER);
     clerk_down(&cast, &binary);
     anstream::println!("Ctrl-C ends both.");
 }

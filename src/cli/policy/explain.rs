@@ -15,13 +15,13 @@ use super::{
     counted, read,
 };
 use crate::{
-    authz::{Authorization, Gatekeeper, Headers, ProxiedRequest},
+    authz::{Authorization, CookiesOnTheWayBack, Gatekeeper, Headers, ProxiedRequest},
     decision::{Impersonation, Requirement},
     explain::{Rule, Step, Steps},
     identity::TokenTypes,
     policy::{
         Access, Ambiguities, Browser, Effect, Host, Mismatch, OnCannotTell, OrganizationFrom, Path,
-        Policy, Route, RouteFreshness, UNNAMED_HOST,
+        Policy, Route, RouteFreshness, UNNAMED_HOST, Upstream,
     },
 };
 
@@ -149,6 +149,7 @@ impl Explain {
             headers: &GivenHeaders(self.header),
             narrowing: None,
             patience: PATIENCE,
+            cookies_on_the_way_back: CookiesOnTheWayBack::ByRedirect,
         };
         let answer = gatekeeper.authorize(&request, clock(), &mut steps).await;
         let steps = steps.finish();
@@ -377,6 +378,11 @@ fn asks(route: &Route) -> Vec<String> {
     }
     if route.on_cannot_tell == OnCannotTell::Allow {
         lines.push("allowed when it cannot be told".to_owned());
+    }
+    match &route.upstream {
+        Upstream::Default => {}
+        Upstream::Named(name) => lines.push(format!("vouched for to the upstream {name}")),
+        Upstream::None => lines.push("vouched for to no upstream".to_owned()),
     }
     if !route.permits.is_empty() {
         lines.push(format!("puts up with {}", named(route.permits)));

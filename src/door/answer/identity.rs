@@ -20,10 +20,11 @@ const ACTOR_ID: HeaderName = HeaderName::from_static("x-clerk-actor-id");
 const MACHINE_ID: HeaderName = HeaderName::from_static("x-clerk-machine-id");
 const CLIENT_ID: HeaderName = HeaderName::from_static("x-clerk-client-id");
 const SCOPES: HeaderName = HeaderName::from_static("x-clerk-scopes");
+const ASSERTION: HeaderName = HeaderName::from_static("x-clerk-authz-assertion");
 const DECISION_ID: HeaderName = HeaderName::from_static("x-clerk-decision-id");
 
 /// All that are set.
-pub static IDENTITY_HEADERS: [HeaderName; 11] = [
+pub static IDENTITY_HEADERS: [HeaderName; 12] = [
     USER_ID,
     SESSION_ID,
     ORG_ID,
@@ -34,6 +35,7 @@ pub static IDENTITY_HEADERS: [HeaderName; 11] = [
     MACHINE_ID,
     CLIENT_ID,
     SCOPES,
+    ASSERTION,
     DECISION_ID,
 ];
 
@@ -66,8 +68,14 @@ pub struct IdentityHeaders<'a>([Option<Cow<'a, str>>; IDENTITY_HEADERS.len()]);
 
 impl<'a> IdentityHeaders<'a> {
     /// About whoever sends a request that was decided about under this id.
-    pub(super) fn of(identity: Option<&'a Identity>, decision_id: &'a str) -> Self {
+    pub(super) fn of(
+        identity: Option<&'a Identity>,
+        assertion: Option<&'a str>,
+        decision_id: &'a str,
+    ) -> Self {
         let decision_id = Some(encoded(decision_id));
+        // A JWT is letters, digits, `-`, `_` and `.`.
+        let assertion = assertion.map(Cow::Borrowed);
         // In the order of the names.
         match identity {
             None => Self([
@@ -81,6 +89,7 @@ impl<'a> IdentityHeaders<'a> {
                 None,
                 None,
                 None,
+                assertion,
                 decision_id,
             ]),
             Some(Identity::Person(person)) => {
@@ -97,6 +106,7 @@ impl<'a> IdentityHeaders<'a> {
                     None,
                     None,
                     None,
+                    assertion,
                     decision_id,
                 ])
             }
@@ -119,6 +129,7 @@ impl<'a> IdentityHeaders<'a> {
                     machine_id,
                     machine.client_id.as_deref().map(encoded),
                     list(&machine.scopes).map(Cow::Owned),
+                    assertion,
                     decision_id,
                 ])
             }

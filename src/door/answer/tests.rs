@@ -6,12 +6,14 @@ fn authorization(reason: Reason, outcome: Outcome) -> Authorization {
         route: Some("invoices".into()),
         policy_version: "0123456789ab".into(),
         outcome,
+        upstream: crate::policy::Upstream::Default,
         refused: None,
+        browser: None,
     }
 }
 
 fn refusal(reason: Reason, outcome: Outcome) -> Refusal {
-    match answer(&authorization(reason, outcome), "d1") {
+    match answer(&authorization(reason, outcome), Some("a.b.c"), "d1") {
         Answer::Refuse(refusal) => refusal,
         forwarded @ Answer::Forward(_) => panic!("{forwarded:?}"),
     }
@@ -142,7 +144,7 @@ fn every_spelling_of_a_name_of_ours_is_removed() {
 #[test]
 fn what_is_set_is_not_removed_again() {
     let public = authorization(Reason::RoutePublic, Outcome::Allowed { identity: None });
-    let Answer::Forward(headers) = answer(&public, "d1") else {
+    let Answer::Forward(headers) = answer(&public, None, "d1") else {
         panic!("an allow");
     };
     assert_eq!(headers.set().count(), 1);
@@ -151,6 +153,7 @@ fn what_is_set_is_not_removed_again() {
         "X-Clerk-Decision-Id",
         "x_clerk_decision_id",
         "X-Clerk-User-Id",
+        "X-Clerk-Authz_Assertion",
         "x-other",
     ];
     let removed = headers.to_remove(request.into_iter());
@@ -167,11 +170,40 @@ fn what_is_set_is_not_removed_again() {
         removed.iter().any(|name| name == "x-clerk-user-id"),
         "{removed:?}"
     );
+    for assertion in ["x-clerk-authz-assertion", "x-clerk-authz_assertion"] {
+        assert!(removed.iter().any(|name| name == assertion), "{removed:?}");
+    }
     assert_eq!(
         removed.len(),
-        IDENTITY_HEADERS.len(),
-        "seven names and a spelling"
+        IDENTITY_HEADERS.len() + 1,
+        "all names but one, and two spellings"
     );
+}
+
+#[test]
+fn an_assertion_goes_on_with_a_request_and_with_no_refusal() {
+    let allowed = authorization(Reason::Allowed, Outcome::Allowed { identity: None });
+    let Answer::Forward(headers) = answer(&allowed, Some("a.b.c"), "d1") else {
+        panic!("an allow");
+    };
+    let set: Vec<_> = headers
+        .set()
+        .map(|(name, value)| (name.as_str(), value))
+        .collect();
+    let expected = [
+        ("x-clerk-authz-assertion", "a.b.c"),
+        ("x-clerk-decision-id", "d1"),
+    ];
+    assert_eq!(set, expected);
+    let removed = headers.to_remove(std::iter::empty());
+    assert!(
+        !removed.iter().any(|name| name == "x-clerk-authz-assertion"),
+        "{removed:?}"
+    );
+
+    let denied = refusal(Reason::RoleMismatch, Outcome::Forbidden { step_up: None });
+    let said = format!("{denied:?}");
+    assert!(!said.contains("a.b.c"), "{said}");
 }
 
 /// A name as servers read it that fold signs into one: WSGI and CGI `-` and `_`, PHP all of them.
@@ -193,7 +225,7 @@ proptest::proptest! {
     ) {
         let authorization =
             authorization(Reason::RoutePublic, Outcome::Allowed { identity: None });
-        let Answer::Forward(headers) = answer(&authorization, "d1") else {
+        let Answer::Forward(headers) = answer(&authorization, None, "d1") else {
             panic!("an allow");
         };
         let removed = headers.to_remove(names.iter().map(String::as_str));

@@ -59,6 +59,8 @@ pub(in crate::door) struct Record<'a> {
     pub(in crate::door) client_id: Option<&'a str>,
     pub(in crate::door) organization: Option<&'a str>,
     pub(in crate::door) source: Option<Source>,
+    /// What came of a browser's handshake.
+    pub(in crate::door) handshake: Option<&'static str>,
 }
 
 impl<'a> Record<'a> {
@@ -83,6 +85,7 @@ impl<'a> Record<'a> {
             client_id: None,
             organization: None,
             source: None,
+            handshake: None,
         }
     }
 
@@ -162,6 +165,7 @@ impl<'a> Record<'a> {
                 | Rpc::SyncUser
                 | Rpc::GetUser
                 | Rpc::WatchUsers
+                | Rpc::ExchangeAssertion
                 | Rpc::ExplainDecision => "grpc",
             },
             rpc: self.rpc.name(),
@@ -179,6 +183,7 @@ impl<'a> Record<'a> {
             client_id: self.client_id,
             organization: self.organization,
             source: self.source.map(Source::name),
+            handshake: self.handshake,
             latency_microseconds: u64::try_from(made.latency.as_micros()).unwrap_or(u64::MAX),
             sample_rate: made.sample_rate,
         };
@@ -272,6 +277,8 @@ struct Line<'a> {
     organization: Option<&'a str>,
     #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     source: Option<&'static str>,
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
+    handshake: Option<&'static str>,
     latency_microseconds: u64,
     sample_rate: f64,
 }
@@ -302,6 +309,7 @@ impl Line<'_> {
             client_id,
             organization,
             source,
+            handshake,
             latency_microseconds,
             sample_rate,
         } = *self;
@@ -331,6 +339,7 @@ impl Line<'_> {
             ("client_id", client_id),
             ("organization", organization),
             ("source", source),
+            ("handshake", handshake),
         ] {
             if let Some(text) = text {
                 put(line, name, text);
@@ -405,6 +414,7 @@ mod tests {
                 client_id: text(13),
                 organization: text(14),
                 source: text(0).map(|_| "TOKEN"),
+                handshake: text(1).map(|_| "sent"),
                 latency_microseconds: latency,
                 sample_rate,
             };

@@ -254,7 +254,7 @@ fn text(text: &Option<Box<str>>) -> String {
     text.as_deref().unwrap_or_default().to_owned()
 }
 
-fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
     let nanos = time.unix_millis().rem_euclid(1_000) * 1_000_000;
     prost_types::Timestamp {
         seconds: time.unix_seconds(),
@@ -374,6 +374,12 @@ pub(super) fn reason(reason: Reason) -> proto::Reason {
         Reason::ReverificationRequired => proto::Reason::ReverificationRequired,
         Reason::UserBanned => proto::Reason::UserBanned,
         Reason::UserDeprovisioned => proto::Reason::UserDeprovisioned,
+        Reason::ProviderUnknown => proto::Reason::ProviderUnknown,
+        Reason::AssertionInvalid => proto::Reason::AssertionInvalid,
+        Reason::AssertionReplayed => proto::Reason::AssertionReplayed,
+        Reason::MfaRequired => proto::Reason::MfaRequired,
+        Reason::UserUnmatched => proto::Reason::UserUnmatched,
+        Reason::UserLocked => proto::Reason::UserLocked,
         Reason::Allowed => proto::Reason::Allowed,
         Reason::OrganizationMissing => proto::Reason::OrganizationMissing,
         Reason::OrganizationMismatch => proto::Reason::OrganizationMismatch,

@@ -36,9 +36,12 @@ use super::{
     stats::{CallOutcome, CallStats, Rpc},
 };
 use crate::{
-    authz::{Gatekeeper, Headers, ProxiedRequest},
+    authz::{CookiesOnTheWayBack, Gatekeeper, Headers, ProxiedRequest},
     callers::KnownCaller,
-    door::decision_log::{self, DecisionLog},
+    door::{
+        answer::Vouching,
+        decision_log::{self, DecisionLog},
+    },
     explain::Steps,
     keys::Clock,
     policy::Access,
@@ -52,6 +55,7 @@ pub struct ExtAuthzDoor {
     clock: Clock,
     calls: Arc<CallStats>,
     decisions: DecisionLog,
+    vouching: Vouching,
 }
 
 impl ExtAuthzDoor {
@@ -67,7 +71,13 @@ impl ExtAuthzDoor {
             clock,
             calls,
             decisions,
+            vouching: Vouching::default(),
         }
+    }
+
+    /// Vouches for who sends a request, where its route asks for it.
+    pub fn with_vouching(self, vouching: Vouching) -> Self {
+        Self { vouching, ..self }
     }
 
     async fn check(self, request: Request<Received>) -> Result<Response<Encoded>, Status> {
@@ -102,6 +112,7 @@ impl ExtAuthzDoor {
             headers: http,
             narrowing: narrowing.as_ref(),
             patience,
+            cookies_on_the_way_back: CookiesOnTheWayBack::Set,
         };
         let now = (self.clock)();
         let mut steps = Steps::off();
@@ -120,7 +131,10 @@ impl ExtAuthzDoor {
             &authorization,
             &decision_id,
         );
-        let response = response::response(&authorization, &decision_id, http);
+        let vouching = &self.vouching;
+        let assertion = vouching.assertion(&authorization, &proxied, &decision_id, now);
+        let assertion = assertion.as_deref();
+        let response = response::response(&authorization, assertion, &decision_id, http);
         identified(id, Ok(response))
     }
 }

@@ -1,5 +1,6 @@
 //! `clerkauthz.v1.AuthzService`.
 
+mod exchange;
 mod explain;
 mod recording;
 mod users;
@@ -27,7 +28,9 @@ use super::{
     status::{self, Violation},
 };
 use crate::{
-    authz::{CannotTell, Checker, Instances, Lookups, OrgAnswer, Question, Verdict, Verifier},
+    authz::{
+        CannotTell, Checker, Exchanger, Instances, Lookups, OrgAnswer, Question, Verdict, Verifier,
+    },
     callers::{Callers, KnownCaller},
     door::decision_log::{DecisionLog, Ruling},
     explain::Steps,
@@ -58,6 +61,8 @@ pub struct AuthzDoor {
     calls: Arc<CallStats>,
     decisions: DecisionLog,
     callers: Option<Arc<Callers>>,
+    /// Where there is a database.
+    exchanger: Option<Arc<Exchanger>>,
 }
 
 impl AuthzDoor {
@@ -78,6 +83,7 @@ impl AuthzDoor {
             calls: Arc::default(),
             decisions,
             callers: None,
+            exchanger: None,
         }
     }
 
@@ -85,6 +91,14 @@ impl AuthzDoor {
     pub fn with_callers(self, callers: Arc<Callers>) -> Self {
         Self {
             callers: Some(callers),
+            ..self
+        }
+    }
+
+    /// With what exchanges assertions.
+    pub fn with_exchanger(self, exchanger: Arc<Exchanger>) -> Self {
+        Self {
+            exchanger: Some(exchanger),
             ..self
         }
     }
@@ -410,6 +424,18 @@ impl AuthzService for AuthzDoor {
     ) -> Result<Response<proto::GetUserResponse>, Status> {
         let id = request_id::of(&request);
         let answer = self.get(&id, &request.into_inner()).await;
+        identified(id, answer)
+    }
+
+    async fn exchange_assertion(
+        &self,
+        request: Request<proto::ExchangeAssertionRequest>,
+    ) -> Result<Response<proto::ExchangeAssertionResponse>, Status> {
+        let id = request_id::of(&request);
+        let patience = limits::patience(request.metadata().as_ref());
+        let caller = self.caller(&request);
+        let asking = (Rpc::ExchangeAssertion, &id, caller.as_ref());
+        let answer = self.exchange(asking, &request.into_inner(), patience).await;
         identified(id, answer)
     }
 

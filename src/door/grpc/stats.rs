@@ -22,6 +22,8 @@ closed_list! {
         GetUser = "GetUser",
         /// `WatchUsers`: how it began.
         WatchUsers = "WatchUsers",
+        /// `ExchangeAssertion`.
+        ExchangeAssertion = "ExchangeAssertion",
         /// `ExplainDecision`.
         ExplainDecision = "ExplainDecision",
         /// `Check` of Envoy's external authorization.

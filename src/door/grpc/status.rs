@@ -7,7 +7,7 @@ use prost::Message;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
 
-use crate::{authz::CannotTell, callers::Refused, reason::Reason};
+use crate::{assertion::Denial, authz::CannotTell, callers::Refused, reason::Reason};
 
 /// `google.rpc.ErrorInfo.domain` of every error of ours.
 pub(crate) const DOMAIN: &str = "clerk-authz";
@@ -39,7 +39,13 @@ const fn code(reason: Reason) -> Code {
         | Reason::OrganizationDeleted
         | Reason::ReverificationRequired
         | Reason::UserBanned
-        | Reason::UserDeprovisioned => Code::Unauthenticated,
+        | Reason::UserDeprovisioned
+        | Reason::ProviderUnknown
+        | Reason::AssertionInvalid
+        | Reason::AssertionReplayed
+        | Reason::MfaRequired
+        | Reason::UserUnmatched
+        | Reason::UserLocked => Code::Unauthenticated,
         Reason::Allowed | Reason::RoutePublic => Code::Ok,
         Reason::OrganizationMissing
         | Reason::OrganizationMismatch
@@ -69,6 +75,22 @@ const fn code(reason: Reason) -> Code {
 /// A token was denied.
 pub(crate) fn denied(reason: Reason) -> Status {
     with_reason(reason, None)
+}
+
+/// An identity provider's assertion was denied; of one that cannot be believed it is said which rule it
+/// breaks.
+pub(crate) fn assertion_denied(denial: Denial) -> Status {
+    let Denial { reason, rule } = denial;
+    let metadata = match reason {
+        Reason::AssertionInvalid => HashMap::from([("rule".to_owned(), rule.name().to_owned())]),
+        _ => HashMap::new(),
+    };
+    let message = match reason {
+        Reason::AssertionInvalid => format!("{reason}: {}; rule {rule}", reason.description()),
+        _ => format!("{reason}: {}", reason.description()),
+    };
+    let details = ErrorDetails::with_error_info(reason.name(), DOMAIN, metadata);
+    Status::with_error_details(code(reason), message, details)
 }
 
 /// It cannot be told.

@@ -34,7 +34,7 @@ pub(super) async fn counted(
             let header = |name: &str| request.headers().get(name)?.to_str().ok();
             trace::begin(|| counting.route.name().into(), header)
         }
-        Route::Metrics | Route::Livez | Route::Readyz | Route::Other => None,
+        Route::Metrics | Route::Livez | Route::Readyz | Route::Jwks | Route::Other => None,
     };
     let answered = async {
         let response = next.run(request).await;

@@ -22,10 +22,10 @@ use ipnet::IpNet;
 use tracing::debug;
 
 use crate::{
-    authz::{Gatekeeper, Headers, ProxiedRequest},
+    authz::{CookiesOnTheWayBack, Gatekeeper, Headers, ProxiedRequest},
     door::{
         GuardedListener,
-        answer::{Answer, answer},
+        answer::{Answer, Vouching, answer},
         decision_log::{self, DecisionLog},
         grpc::{CallOutcome, CallStats, Rpc, is_good_request_id, new_decision_id},
     },
@@ -59,6 +59,7 @@ pub struct ForwardAuthDoor {
     clock: Clock,
     calls: Arc<CallStats>,
     decisions: DecisionLog,
+    vouching: Vouching,
 }
 
 impl ForwardAuthDoor {
@@ -74,7 +75,13 @@ impl ForwardAuthDoor {
             clock,
             calls,
             decisions,
+            vouching: Vouching::default(),
         }
+    }
+
+    /// Vouches for who sends a request, where its route asks for it.
+    pub fn with_vouching(self, vouching: Vouching) -> Self {
+        Self { vouching, ..self }
     }
 
     /// Where it counts.
@@ -162,6 +169,7 @@ impl ForwardAuthDoor {
             headers: &Received(headers),
             narrowing: None,
             patience: PATIENCE,
+            cookies_on_the_way_back: CookiesOnTheWayBack::ByRedirect,
         };
         let now = (self.clock)();
         let mut steps = Steps::off();
@@ -182,7 +190,9 @@ impl ForwardAuthDoor {
             &authorization,
             &decision_id,
         );
-        let mut response = match answer(&authorization, &decision_id) {
+        let vouching = &self.vouching;
+        let assertion = vouching.assertion(&authorization, &proxied, &decision_id, now);
+        let mut response = match answer(&authorization, assertion.as_deref(), &decision_id) {
             Answer::Forward(headers) => {
                 let mut response = Response::new(Body::empty());
                 // What is set is visible ASCII.

@@ -28,7 +28,10 @@ pub(super) struct People {
     username_query: Option<String>,
     name_query: Option<String>,
     last_active: Between,
-    /// Nobody here has a wallet or an account elsewhere: whoever asks for one finds nobody.
+    /// An account elsewhere: its provider, and ids there.
+    account: Option<(String, Vec<String>)>,
+    /// Nobody here has a wallet, and an account elsewhere is asked for by both its parts: whoever asks
+    /// otherwise finds nobody.
     nobody: bool,
 }
 
@@ -62,11 +65,12 @@ impl People {
             Ok(values.into_iter().map(str::to_lowercase).collect())
         };
         let part = |name: &str| query.text(name).map(str::to_lowercase);
-        let elsewhere = ["web3_wallet", "provider_user_id"];
-        let mut nobody = query.text("provider").is_some();
-        for name in elsewhere {
-            nobody |= !query.texts(name)?.is_empty();
-        }
+        let provider = query.text("provider").map(str::to_owned);
+        let ids = query.texts("provider_user_id")?;
+        let ids: Vec<String> = ids.into_iter().map(str::to_owned).collect();
+        let mut nobody = provider.is_some() == ids.is_empty();
+        let account = provider.map(|provider| (provider, ids));
+        nobody |= !query.texts("web3_wallet")?.is_empty();
         let mut last_active = Between::read(query, "last_active_at")?;
         // The older name of the same.
         last_active.after = last_active
@@ -83,6 +87,7 @@ impl People {
             username_query: part("username_query"),
             name_query: part("name_query"),
             last_active,
+            account,
             nobody,
         })
     }
@@ -99,6 +104,11 @@ impl People {
         let asked =
             |part: &Option<String>, check: &dyn Fn(&str) -> bool| part.as_deref().is_none_or(check);
         !self.nobody
+            && self.account.as_ref().is_none_or(|(provider, ids)| {
+                user.external_accounts.iter().any(|account| {
+                    account.provider == *provider && ids.contains(&account.provider_user_id)
+                })
+            })
             && self.ids.accepts(&user.id)
             && is_listed(&self.emails, user.emails.iter().map(|c| &*c.value))
             && is_listed(&self.phones, user.phones.iter().map(|c| &*c.value))

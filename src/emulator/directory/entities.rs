@@ -20,6 +20,19 @@ pub struct Contact {
     pub created_at: i64,
 }
 
+/// An account of a user's at an identity provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalAccount {
+    /// `eac_…`.
+    pub id: String,
+    /// Clerk's name of the provider, such as `oauth_google`.
+    pub provider: String,
+    /// The user's id there.
+    pub provider_user_id: String,
+    /// False while the user has not shown to own it.
+    pub verified: bool,
+}
+
 /// A user.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct User {
@@ -43,6 +56,8 @@ pub struct User {
     pub phones: Vec<Contact>,
     /// The id of one of `phones`.
     pub primary_phone: Option<String>,
+    /// Accounts elsewhere. Clerk lets only the user connect one.
+    pub external_accounts: Vec<ExternalAccount>,
     /// Readable by everyone who sees the user.
     pub public_metadata: Metadata,
     /// For back ends only.
@@ -59,6 +74,8 @@ pub struct User {
     pub banned: bool,
     /// May not sign in, for a while.
     pub locked: bool,
+    /// Taken out of service by an identity provider.
+    pub deprovisioned: bool,
     /// May delete itself.
     pub delete_self: bool,
     /// May create organizations.

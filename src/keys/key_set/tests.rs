@@ -119,3 +119,65 @@ proptest! {
         let _ = parse(vec![json!({"kty": "RSA", "n": n, "e": e, "kid": kid})]);
     }
 }
+
+#[test]
+fn keys_of_p256_are_kept_where_they_are_asked_for() {
+    use aws_lc_rs::{
+        rand::SystemRandom,
+        signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
+    };
+    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key");
+    let point = pair.public_key().as_ref();
+    let jwk = |change: fn(&mut Value)| {
+        let mut jwk = json!({
+            "kty": "EC", "crv": "P-256", "kid": "ec", "alg": "ES256", "use": "sig",
+            "x": URL_SAFE_NO_PAD.encode(&point[1..33]), "y": URL_SAFE_NO_PAD.encode(&point[33..]),
+        });
+        change(&mut jwk);
+        jwk
+    };
+    let rsa = TestKey::generate("rsa");
+    let both = SigningAlgorithm::ALL.into_iter().collect();
+    let es256 = SigningAlgorithms::only(SigningAlgorithm::Es256);
+    let parse_for = |algorithms, change| {
+        let document = json!({ "keys": [rsa.jwk(), jwk(change)] }).to_string();
+        KeySet::parse_for(algorithms, document.as_bytes())
+    };
+    let has = |algorithms, change: fn(&mut Value), name: &str| {
+        parse_for(algorithms, change).is_ok_and(|set| set.get(name).is_some())
+    };
+
+    let set = parse_for(both, |_| {}).expect("two keys");
+    let key = set.get("ec").expect("there");
+    assert_eq!(key.algorithm(), SigningAlgorithm::Es256);
+    let signature = pair.sign(&SystemRandom::new(), b"message").expect("signs");
+    assert!(key.verify(b"message", signature.as_ref()));
+    assert!(!key.verify(b"another", signature.as_ref()));
+    assert!(!key.verify(b"message", &rsa.sign(b"message")));
+    assert_eq!(
+        set.get("rsa").expect("there").algorithm(),
+        SigningAlgorithm::Rs256
+    );
+
+    assert!(has(es256, |_| {}, "ec"));
+    assert!(!has(es256, |_| {}, "rsa"));
+    assert!(!has(SigningAlgorithms::CLERKS, |_| {}, "ec"));
+    for (what, change) in [
+        (
+            "another curve",
+            (|jwk| jwk["crv"] = json!("P-384")) as fn(&mut Value),
+        ),
+        ("another algorithm", |jwk| jwk["alg"] = json!("ES384")),
+        ("for encryption", |jwk| jwk["use"] = json!("enc")),
+        ("not on the curve", |jwk| jwk["x"] = jwk["y"].clone()),
+        ("half a coordinate", |jwk| jwk["x"] = json!("AAAA")),
+        ("no name", |jwk| jwk["kid"] = json!("")),
+    ] {
+        assert!(!has(both, change, "ec"), "{what}");
+        assert_eq!(
+            parse_for(es256, change).err(),
+            Some(InvalidKeySet::NoneFor(es256)),
+            "{what}"
+        );
+    }
+}

@@ -9,8 +9,8 @@ use std::{
 
 use super::*;
 use crate::{
-    identity::{InstanceName, Issuer},
-    keys::{SnapshotDirectory, tests::TestKey},
+    identity::{InstanceName, SigningAlgorithms},
+    keys::{KeysOf, SnapshotDirectory, tests::TestKey},
 };
 
 /// Starts at a round number; advances with tokio's paused time.
@@ -114,12 +114,11 @@ async fn pass(seconds: u64) {
 #[tokio::test(start_paused = true)]
 async fn outage_of_24_hours_with_a_restart_in_the_middle_denies_nobody() {
     let directory = tempfile::tempdir().expect("a directory");
-    let issuer: Issuer = "https://clerk.example.com".parse().expect("an issuer");
-    let name = "default".parse().expect("a name");
+    let name = KeysOf::instance(&InstanceName::default_instance());
     let snapshots = SnapshotDirectory::new(directory.path().to_owned());
     let snapshot = async || {
         let store = Arc::new(snapshots.clone());
-        Some(Snapshot::open(store, InstanceName::clone(&name), issuer.clone()).await)
+        Some(Snapshot::open(store, name.clone(), "https://clerk.example.com").await)
     };
     let key = TestKey::generate("ins_1");
     let source = TestSource::new(Behaviour::Serves(TestKey::document(&[&key])));
@@ -408,16 +407,16 @@ async fn the_owner_ends_with_its_stop() {
 #[tokio::test]
 async fn a_snapshot_is_believed_only_when_it_is_ours_young_and_whole() {
     let directory = tempfile::tempdir().expect("a directory");
-    let name: InstanceName = "default".parse().expect("a name");
+    let name = KeysOf::instance(&InstanceName::default_instance());
     let snapshots = Arc::new(SnapshotDirectory::new(directory.path().to_owned()));
     let at = async |issuer: &str| {
-        let issuer = issuer.parse().expect("an issuer");
         Snapshot::open(Arc::clone(&snapshots) as _, name.clone(), issuer).await
     };
     let ours = async || at("https://a.example.com").await;
     let now = Timestamp::from_unix_seconds(1_800_000_000);
     let keys = |snapshot: &Snapshot, later: u64| {
         snapshot.keys(
+            SigningAlgorithms::CLERKS,
             Duration::from_secs(3_600),
             now.plus(Duration::from_secs(later)),
         )
@@ -439,6 +438,7 @@ async fn a_snapshot_is_believed_only_when_it_is_ours_young_and_whole() {
     let others = at("https://b.example.com").await;
     assert!(keys(&others, 0).is_err(), "another issuer's");
     let early = kept.keys(
+        SigningAlgorithms::CLERKS,
         Duration::from_secs(3_600),
         now.minus(Duration::from_secs(301)),
     );

@@ -45,6 +45,7 @@ async fn caddy_serves_what_the_policy_allows_and_nothing_else() {
             "x-clerk-machine-id",
             "x-clerk-client-id",
             "x-clerk-scopes",
+            "x-clerk-authz-assertion",
             "X-CLERK-ORG-ID",
             "x-clerk-anything",
             "x_clerk_user_id",

@@ -85,6 +85,7 @@ async fn nginx_serves_what_the_policy_allows_and_nothing_else() {
         "x-clerk-machine-id",
         "x-clerk-client-id",
         "x-clerk-scopes",
+        "x-clerk-authz-assertion",
         "X-CLERK-ORG-ID",
         "x_clerk_user_id",
         "x-clerk_org-role",

@@ -14,7 +14,7 @@ use super::POLICY;
 use crate::{
     paths::corpus,
     policy::PolicyFile,
-    support::{Fixture, eventually, loopback, upstream::Upstream},
+    support::{Fixture, database::Place, eventually, loopback, upstream::Upstream},
 };
 
 async fn free_port() -> u16 {
@@ -43,7 +43,7 @@ pub struct Scene {
     pub proxy: Child,
     pub addr: SocketAddr,
     app: Upstream,
-    _files: (PolicyFile, tempfile::TempDir),
+    _files: (PolicyFile, tempfile::TempDir, Place),
 }
 
 /// An answer of the proxy's.
@@ -63,9 +63,12 @@ impl Scene {
     /// With another policy.
     pub async fn start_with(policy: &str, run: impl FnOnce(&Path, &Addresses) -> Command) -> Self {
         let policy = PolicyFile::of(policy);
+        let place = Place::sqlite();
         let fixture = Fixture::start_with(&[
             ("CLERK_AUTHZ_POLICY", policy.text()),
             ("CLERK_AUTHZ_FORWARD_AUTH_FROM", "127.0.0.1"),
+            ("CLERK_AUTHZ_DATABASE_URL", &place.url()),
+            ("CLERK_AUTHZ_UPSTREAM_ASSERTIONS", "app"),
         ])
         .await;
         let app = Upstream::start().await;
@@ -89,7 +92,7 @@ impl Scene {
             proxy,
             addr,
             app,
-            _files: (policy, folder),
+            _files: (policy, folder, place),
         }
     }
 
@@ -172,6 +175,14 @@ impl Scene {
             let values: Vec<&str> = named.map(|(_, value)| *value).collect();
             assert_eq!(values, expected, "{name}: {seen}");
         }
+        let assertions = headers
+            .iter()
+            .filter(|(name, _)| name == "x-clerk-authz-assertion");
+        let assertions: Vec<&str> = assertions.map(|(_, value)| *value).collect();
+        let [assertion] = assertions[..] else {
+            panic!("one assertion: {seen}");
+        };
+        assert_eq!(assertion.split('.').count(), 3, "{assertion}");
     }
 
     /// That each request is answered as the policy says; how many there were.

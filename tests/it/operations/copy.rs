@@ -6,12 +6,13 @@ use clerk_authz::{
     door::grpc::proto::watch_users_response::Change,
     emulator::TokenSpec,
     identity::Timestamp,
-    keys::{SavedKeys, SnapshotStore},
+    keys::{KeysOf, SavedKeys, SnapshotStore},
     mirror::{
         Coordination, Entity, Fact, Failed, Feed, Inbox, Mirror, Next, Position, Received,
         RevocationCause, SessionEnd, Sighting, Sightings, Upkeep, UserKey,
     },
     store::{CopiedTable, CopyError, CopyStage, SqlStore},
+    upstream_assertion::{AssertionKey, AssertionKeyStore, Generation, KeyMaterial},
 };
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -117,7 +118,14 @@ async fn fill(database: &Database) {
         fetched_at: ms(NOW),
         document: (0..=255).collect(),
     };
-    store.save(instance, keys).await.expect("saved");
+    let keys_of = KeysOf::instance(instance);
+    store.save(&keys_of, keys).await.expect("saved");
+    let key = AssertionKey {
+        generation: Generation(7),
+        signs_from: ms(NOW),
+        material: KeyMaterial::of((0..=255).rev().collect()),
+    };
+    store.add(&key).await.expect("kept");
 }
 
 /// What stores say of what was filled in, not by way of a copy.
@@ -140,12 +148,17 @@ async fn all_that_is_told(database: &Database) -> String {
     let banned = user_id("user_2");
     let member = store.membership(instance, &organization, &banned);
     let keys = store
-        .load(instance)
+        .load(&KeysOf::instance(instance))
         .await
         .expect("answered")
         .expect("saved");
+    let assertion_keys = store.keys().await.expect("answered");
+    let assertion_keys = assertion_keys.iter();
+    let assertion_keys: Vec<_> = assertion_keys
+        .map(|key| (key.generation, key.signs_from, key.material.expose()))
+        .collect();
     format!(
-        "{:?}\n{:?}\n{users:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?} {:?} {:?}",
+        "{:?}\n{:?}\n{users:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?} {:?} {:?}\n{assertion_keys:?}",
         store.stats(instance).await,
         changes,
         store.head(instance, &unheard).await,

@@ -47,6 +47,9 @@ fn the_schema_accepts_what_the_parser_accepts() {
         route("path: /a, access: signed_in, accept: [m2m_token, api_key], scopes: ['read:all']"),
         route("path: /a, access: {signed_in: true}, accept: [oauth_token], scopes: [a, b]"),
         route("path: /a, access: {role: a}, accept: [session_token], scopes: []"),
+        route("path: /a, access: signed_in, upstream: 'https://orders.internal/v1'"),
+        route("path: /a, access: public, upstream: orders"),
+        route("path: /a, access: denied, upstream: none"),
         case(
             "request: {path: /a}, token: {type: oauth_token, subject: user_1, client_id: c, scopes: [a]}, expect: {decision: allowed}",
         ),
@@ -110,6 +113,10 @@ fn the_schema_refuses_what_the_parser_refuses() {
         route("path: /a, access: public, accept: [api_key], scopes: [a]"),
         route("path: /a, access: signed_in, accept: [api_key], scopes: ['a b']"),
         route("path: /a, access: signed_in, accept: [api_key], scopes: ['']"),
+        route("path: /a, access: signed_in, upstream: ''"),
+        route("path: /a, access: signed_in, upstream: 'my orders'"),
+        route("path: /a, access: denied, upstream: orders"),
+        route("path: /a, access: public, credentials: ignored, upstream: orders"),
         case("request: {path: /a}, token: {type: m2m}, expect: {decision: allowed}"),
         case(
             "request: {path: /a}, token: {type: m2m_token, user: user_1}, expect: {decision: allowed}",

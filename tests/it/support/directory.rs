@@ -12,8 +12,9 @@ use clerk_authz::{
     },
     keys::{Clock, Keyring, VerifyingKey},
     mirror::{
-        Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats, Join,
-        MachineAnswer, Membership, MembershipAnswer, OrganizationRecord, SessionAnswer, Standing,
+        Answered, Ask, Asking, Credentials, Directory, DirectoryError, DirectoryStats,
+        HandshakeCookies, Join, MachineAnswer, Membership, MembershipAnswer, OrganizationRecord,
+        SessionAnswer, Standing,
     },
 };
 
@@ -194,6 +195,10 @@ impl Directory for MemoryDirectory {
         self.answer(|said| said.machine_token.clone())
     }
 
+    fn handshake<'a>(&'a self, _: &'a str, _: Ask) -> Asking<'a, Option<HandshakeCookies>> {
+        self.answer(|_| None)
+    }
+
     fn credentials(&self) -> Credentials {
         Credentials::Unknown
     }
@@ -216,6 +221,8 @@ pub fn verifier_of(pem: &str, issuer: &str, directory: Arc<dyn Directory>) -> Ar
         keyring: Arc::new(Keyring::pinned(key)),
         directory: Some(directory),
         user_directory: None,
+        sign_ins: None,
+        providers: Vec::new(),
         revocations: None,
         has_webhooks: false,
     };

@@ -3,12 +3,14 @@
 
 use std::{fs, process::Stdio};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use clerk_authz::{
     door::grpc::proto::{
         self, CheckOrgPermissionRequest, check_org_permission_request::Subject,
         sync_user_request::Subject as Synced, verify_session_request::Credential,
     },
     emulator::TokenSpec,
+    upstream_assertion::AssertionKeyStore,
 };
 use tokio::process::Command;
 use tonic::Request;
@@ -51,7 +53,8 @@ on_each_engine! {
         let (issuer, secret_key) = (instance.issuer().to_string(), instance.secret_key());
         let (collector, collector_addr) = Collector::start().await;
         let endpoint = format!("http://{collector_addr}");
-        let policy = PolicyFile::of(POLICY);
+        let mine = "path: /mine/**, access: signed_in";
+        let policy = PolicyFile::of(&POLICY.replace(mine, &format!("{mine}, upstream: orders")));
         let folder = tempfile::tempdir().expect("a folder");
         let decisions = folder.path().join("decisions.jsonl");
         let url = database.place.url();
@@ -109,6 +112,13 @@ on_each_engine! {
                 said.push_str(&answer.text().await.expect("text"));
             }
         }
+        // What vouches for somebody to an upstream is in the answers alone.
+        let bearer = format!("Bearer {good}");
+        let vouched = forward_auth::ask(service.http_addr, &Original::get("/mine/b"), &[("authorization", &bearer)]).await;
+        let assertion = vouched.headers()["x-clerk-authz-assertion"].to_str().expect("ASCII").to_owned();
+        said.push_str(&get(service.http_addr, "/.well-known/jwks.json").await.1);
+        let private_keys = database.replica().await.keys().await.expect("read");
+        let private_key = private_keys.first().expect("one").material.expose().to_vec();
         // What stands where it does not belong.
         let mut astray = Request::new(about(opaque));
         astray.metadata_mut().insert("x-request-id", opaque.parse().expect("a value"));
@@ -175,6 +185,12 @@ on_each_engine! {
                 let line = text.lines().find(|line| is_in(line, &part));
                 assert_eq!(line, None, "{part} is in {place}");
             }
+            let numbers: Vec<String> = private_key.iter().map(u8::to_string).collect();
+            for form in [STANDARD.encode(&private_key)[60..90].to_owned(), numbers[60..90].join(", ")] {
+                assert!(!text.contains(&form), "a private key is in {place}");
+            }
+            let (_, signature) = assertion.rsplit_once('.').expect("a signature");
+            assert!(*place == "answers and metrics" || !is_in(text, signature), "an assertion is in {place}");
         }
     }
 }

@@ -12,7 +12,7 @@ use envoy_types::{
 };
 use http::{
     HeaderName, HeaderValue as HttpValue,
-    header::{CACHE_CONTROL, CONTENT_TYPE},
+    header::{CACHE_CONTROL, CONTENT_TYPE, SET_COOKIE},
 };
 use prost::Message;
 use tonic::Code;
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     authz::{Authorization, Identity, Outcome},
     door::{
-        answer::{Answer, Refusal, answer},
+        answer::{Answer, Refusal, answer, cookies_on_the_way_back},
         grpc::status,
     },
 };
@@ -36,16 +36,18 @@ const METADATA_KEY: &str = "clerk_authz";
 /// The answer for what was decided under this id.
 pub(super) fn response(
     authorization: &Authorization,
+    assertion: Option<&str>,
     decision_id: &str,
     request: &Http,
 ) -> Encoded {
     let decision = decision(authorization, decision_id);
-    let refusal = match answer(authorization, decision_id) {
+    let refusal = match answer(authorization, assertion, decision_id) {
         Answer::Forward(headers) => {
             return Yes {
                 reason: authorization.reason.name(),
                 removed: &headers.to_remove(request.names()),
                 headers: &headers,
+                cookies: cookies_on_the_way_back(authorization),
                 metadata: (METADATA_KEY, &decision),
             }
             .encode();
@@ -113,8 +115,12 @@ fn denied(refusal: &Refusal) -> DeniedHttpResponse {
     }
 }
 
-/// In place of every value of that name.
+/// In place of every value of that name; a cookie beside others.
 fn option((name, value): &(HeaderName, HttpValue)) -> HeaderValueOption {
+    let append_action = match *name == SET_COOKIE {
+        true => HeaderAppendAction::AppendIfExistsOrAdd,
+        false => HeaderAppendAction::OverwriteIfExistsOrAdd,
+    };
     HeaderValueOption {
         header: Some(HeaderValue {
             key: name.as_str().to_owned(),
@@ -122,7 +128,7 @@ fn option((name, value): &(HeaderName, HttpValue)) -> HeaderValueOption {
             value: value.to_str().unwrap_or_default().to_owned(),
             raw_value: Vec::new(),
         }),
-        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+        append_action: append_action.into(),
         ..HeaderValueOption::default()
     }
 }

@@ -7,7 +7,7 @@ use envoy_types::ext_authz::v3::pb::HeaderAppendAction;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
 use super::codec::Encoded;
-use crate::door::answer::IdentityHeaders;
+use crate::{door::answer::IdentityHeaders, handshake::SetCookie};
 
 /// Names, and what there is under them.
 pub(super) type Texts<'a> = [(&'static str, Option<&'a str>); 9];
@@ -16,6 +16,8 @@ pub(super) type Texts<'a> = [(&'static str, Option<&'a str>); 9];
 pub(super) struct Yes<'a> {
     pub(super) reason: &'a str,
     pub(super) headers: &'a IdentityHeaders<'a>,
+    /// Set on the answer of the upstream, beside its own.
+    pub(super) cookies: &'a [SetCookie],
     pub(super) removed: &'a [Cow<'static, str>],
     /// One member of the dynamic metadata: an object of texts.
     pub(super) metadata: (&'static str, &'a Texts<'a>),
@@ -29,6 +31,7 @@ mod field {
     pub(super) const STATUS_MESSAGE: u8 = 2;
     pub(super) const OK_HEADERS: u8 = 2;
     pub(super) const OK_HEADERS_TO_REMOVE: u8 = 5;
+    pub(super) const OK_RESPONSE_HEADERS_TO_ADD: u8 = 6;
     pub(super) const OPTION_HEADER: u8 = 1;
     pub(super) const OPTION_APPEND_ACTION: u8 = 3;
     pub(super) const STRUCT_FIELDS: u8 = 1;
@@ -38,6 +41,8 @@ mod field {
     pub(super) const KEY: u8 = 1;
     pub(super) const VALUE: u8 = 2;
 }
+
+const SET_COOKIE: &str = "set-cookie";
 
 /// Wire types of protobuf.
 const VARINT: u8 = 0;
@@ -57,6 +62,11 @@ fn field_len(length: usize) -> usize {
 /// The bytes of a header's `HeaderValue`, or of an entry with a text.
 fn pair_len(name: &str, text: &str) -> usize {
     field_len(name.len()) + field_len(text.len())
+}
+
+/// Of a header that stands beside others of its name: what to do is that which is not written.
+fn added_len(name: &str, value: &str) -> usize {
+    field_len(pair_len(name, value))
 }
 
 fn option_len(name: &str, value: &str) -> usize {
@@ -100,6 +110,11 @@ impl Yes<'_> {
         let ok = headers()
             .map(|(name, value)| field_len(option_len(name, value)))
             .chain(self.removed.iter().map(|name| field_len(name.len())))
+            .chain(
+                self.cookies
+                    .iter()
+                    .map(|cookie| field_len(added_len(SET_COOKIE, cookie.as_str()))),
+            )
             .sum();
         let object = texts()
             .map(|(name, text)| field_len(entry_len(name, text)))
@@ -121,6 +136,16 @@ impl Yes<'_> {
         }
         for name in self.removed {
             to.text(field::OK_HEADERS_TO_REMOVE, name);
+        }
+        for cookie in self.cookies {
+            let cookie = cookie.as_str();
+            to.open(
+                field::OK_RESPONSE_HEADERS_TO_ADD,
+                added_len(SET_COOKIE, cookie),
+            );
+            to.open(field::OPTION_HEADER, pair_len(SET_COOKIE, cookie));
+            to.text(field::KEY, SET_COOKIE);
+            to.text(field::VALUE, cookie);
         }
         to.open(field::RESPONSE_METADATA, metadata);
         to.open(field::STRUCT_FIELDS, entry);
@@ -153,6 +178,7 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::handshake::Directives;
 
     /// The same in Envoy's own messages.
     fn in_messages(yes: &Yes<'_>) -> CheckResponse {
@@ -163,6 +189,15 @@ mod tests {
                 raw_value: Vec::new(),
             }),
             append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+            ..HeaderValueOption::default()
+        };
+        let added = |cookie: &SetCookie| HeaderValueOption {
+            header: Some(HeaderValue {
+                key: "set-cookie".to_owned(),
+                value: cookie.as_str().to_owned(),
+                raw_value: Vec::new(),
+            }),
+            append_action: HeaderAppendAction::AppendIfExistsOrAdd.into(),
             ..HeaderValueOption::default()
         };
         let (key, texts) = yes.metadata;
@@ -183,6 +218,7 @@ mod tests {
             http_response: Some(HttpResponse::OkResponse(OkHttpResponse {
                 headers: yes.headers.set().map(option).collect(),
                 headers_to_remove: yes.removed.iter().map(ToString::to_string).collect(),
+                response_headers_to_add: yes.cookies.iter().map(added).collect(),
                 ..OkHttpResponse::default()
             })),
             dynamic_metadata: Some(Struct {
@@ -194,17 +230,20 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_what_envoys_own_messages_say(
-            values in array::uniform11(option::of("[!-~]{0,300}")),
+            values in array::uniform12(option::of("[!-~]{0,300}")),
             spoofed in vec("[a-z_.-]{1,200}", 0..20),
             texts in array::uniform9(option::of("\\PC{0,200}")),
+            cookies in vec("__session=[a-z]{0,200}; Path=/", 0..4),
         ) {
             let headers = IdentityHeaders::with(values.map(|value| value.map(Cow::Owned)));
+            let cookies = Directives::read(&cookies, "").expect("cookies").into_cookies();
             let removed: Vec<Cow<'static, str>> = spoofed.into_iter().map(Cow::Owned).collect();
             let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
             let texts = std::array::from_fn(|at| (names[at], texts[at].as_deref()));
             let yes = Yes {
                 reason: "ALLOWED",
                 headers: &headers,
+                cookies: &cookies,
                 removed: &removed,
                 metadata: ("clerk_authz", &texts),
             };

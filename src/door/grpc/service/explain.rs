@@ -7,7 +7,7 @@ use tracing::debug;
 
 use super::{Asking, AuthzDoor, recording::log_decision};
 use crate::{
-    authz::{CannotTell, OrgAnswer, Verdict},
+    authz::{CannotTell, ExchangeAnswer, OrgAnswer, Verdict},
     door::grpc::{
         convert::{self, Circumstances},
         proto::{self, explain_decision_request::Decision as Asked},
@@ -16,6 +16,7 @@ use crate::{
         status::Violation,
     },
     explain::{Rule, Steps},
+    identity::UserId,
     reason::Reason,
 };
 
@@ -28,6 +29,8 @@ struct Explained {
     session: Option<proto::Session>,
     machine: Option<proto::Machine>,
     check: Option<proto::CheckOrgPermissionResponse>,
+    /// Whom an assertion means.
+    user_id: Option<UserId>,
 }
 
 impl Explained {
@@ -38,6 +41,7 @@ impl Explained {
             session: None,
             machine: None,
             check: None,
+            user_id: None,
         }
     }
 
@@ -65,8 +69,13 @@ impl AuthzDoor {
                 self.may_ask(RPC, caller, asked)?;
                 self.explain_check(id, asked, circumstances).await?
             }
+            Some(Asked::ExchangeAssertion(asked)) => {
+                self.explain_exchange(id, asked, circumstances.patience)
+                    .await?
+            }
             None => {
-                let description = "is not set; set verify_session or check_org_permission";
+                let description =
+                    "is not set; set verify_session, check_org_permission or exchange_assertion";
                 return Err(self.invalid(RPC, vec![Violation::new("decision", description)]));
             }
         };
@@ -76,6 +85,7 @@ impl AuthzDoor {
             session,
             machine,
             check,
+            user_id,
         } = explained;
         let counted = reason.map_or(CallOutcome::Accepted, CallOutcome::Decided);
         self.calls.count(RPC, counted);
@@ -89,6 +99,7 @@ impl AuthzDoor {
             machine,
             steps: steps.finish().into_iter().map(convert::step).collect(),
             check_org_permission: check,
+            user_id: user_id.map(|id| id.to_string()).unwrap_or_default(),
         })
     }
 
@@ -112,6 +123,7 @@ impl AuthzDoor {
                 session: Some(convert::session(&verified.session)),
                 machine: None,
                 check: None,
+                user_id: None,
             },
             Ok(Verdict::Machine(verified)) => Explained {
                 outcome: proto::DecisionOutcome::Accepted,
@@ -119,6 +131,7 @@ impl AuthzDoor {
                 session: None,
                 machine: Some(convert::machine(&verified.machine)),
                 check: None,
+                user_id: None,
             },
             Ok(Verdict::Denied(reason)) => Explained::denied(reason),
             Err(cannot_tell) => Explained::cannot_tell(cannot_tell),
@@ -153,10 +166,44 @@ impl AuthzDoor {
                     session: None,
                     machine: None,
                     check: Some(convert::decision(&decision, decision_id)),
+                    user_id: None,
                 }
             }
             Ok(OrgAnswer::TokenDenied(reason)) => Explained::denied(reason),
             Ok(OrgAnswer::OrganizationNotFound) => Explained::denied(Reason::OrganizationNotFound),
+            Err(cannot_tell) => Explained::cannot_tell(cannot_tell),
+        };
+        Ok((explained, steps))
+    }
+
+    async fn explain_exchange(
+        &self,
+        id: &RequestId,
+        asked: &proto::ExchangeAssertionRequest,
+        patience: Duration,
+    ) -> Result<(Explained, Steps), Status> {
+        let wanted = self.wanted(RPC, asked, "exchange_assertion.")?;
+        let exchanger = self.exchanger(RPC, id)?;
+        let mut steps = Steps::on(Rule::OF_EXCHANGE);
+        let exchange = wanted.exchange(asked, patience);
+        let answer = exchanger
+            .exchange(&exchange, (self.clock)(), &mut steps)
+            .await;
+        let accepted = |user_id| Explained {
+            outcome: proto::DecisionOutcome::Accepted,
+            reason: None,
+            session: None,
+            machine: None,
+            check: None,
+            user_id,
+        };
+        let explained = match answer {
+            Ok(ExchangeAnswer::Would { user_id }) => accepted(user_id),
+            Ok(ExchangeAnswer::Ticket(ticket)) => accepted(Some(ticket.user_id)),
+            Ok(ExchangeAnswer::Denied { denial, user_id }) => Explained {
+                user_id,
+                ..Explained::denied(denial.reason)
+            },
             Err(cannot_tell) => Explained::cannot_tell(cannot_tell),
         };
         Ok((explained, steps))

@@ -26,6 +26,8 @@ pub(super) struct Asked<'a> {
     user: Option<(&'a Instance, &'a UserId)>,
     /// The organization that was named.
     organization: Option<&'a str>,
+    /// The instance, where it is named without a user.
+    instance: Option<&'a Instance>,
 }
 
 impl<'a> Asked<'a> {
@@ -41,11 +43,30 @@ impl<'a> Asked<'a> {
         }
     }
 
+    /// In which instance, for whom where that is known, and in which organization.
+    pub(super) fn in_instance(
+        self,
+        instance: &'a Instance,
+        user: Option<&'a UserId>,
+        organization: Option<&'a str>,
+    ) -> Self {
+        Self {
+            user: user.map(|user| (instance, user)),
+            organization,
+            instance: Some(instance),
+            ..self
+        }
+    }
+
     fn record(&self, ruling: Ruling, reason: Reason) -> Record<'a> {
         Record {
             request_id: self.id.known(),
             caller: self.caller.map(KnownCaller::name),
-            instance: self.user.map(|(instance, _)| instance.name.as_str()),
+            instance: self
+                .user
+                .map(|(instance, _)| instance)
+                .or(self.instance)
+                .map(|instance| instance.name.as_str()),
             user_id: self.user.map(|(_, user)| user.as_str()),
             organization: self.organization,
             ..Record::new(self.rpc, ruling, reason)
@@ -69,7 +90,14 @@ impl AuthzDoor {
             caller,
             user: None,
             organization: None,
+            instance: None,
         }
+    }
+
+    /// Records that a ticket was made.
+    pub(super) fn exchanged(&self, asked: Asked<'_>) {
+        let record = asked.record(Ruling::Allowed, Reason::Allowed);
+        self.decisions.record(asked.began, &record);
     }
 
     /// Records that a token is good.

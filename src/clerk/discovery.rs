@@ -1,0 +1,106 @@
+//! Key sets of identity providers, by what their discovery documents say (OpenID Connect Discovery
+//! 1.0 §4).
+
+use std::{future::Future, pin::Pin};
+
+use reqwest::Url;
+use serde::Deserialize;
+
+use super::{HttpJwksSource, InsecureUrl};
+use crate::{
+    identity::is_safe_address,
+    keys::{FetchError, JwksSource},
+};
+
+/// The key set that a discovery document names. Both are fetched each time: a provider may move its
+/// keys.
+#[derive(Debug)]
+pub struct DiscoveredJwksSource {
+    document: HttpJwksSource,
+    issuer: Box<str>,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    issuer: Box<str>,
+    jwks_uri: Box<str>,
+}
+
+impl DiscoveredJwksSource {
+    /// By the document at `url`, which must be that of `issuer`.
+    pub fn new(url: Url, issuer: &str) -> Result<Self, InsecureUrl> {
+        Ok(Self {
+            document: HttpJwksSource::new(url, None)?,
+            issuer: issuer.into(),
+        })
+    }
+
+    async fn keys(&self) -> Result<Vec<u8>, FetchError> {
+        let document = self.document.fetch().await?;
+        let url = jwks_uri(&document, &self.issuer)?;
+        let source = HttpJwksSource::new(url, None);
+        let source = source.map_err(|error| FetchError::Discovery(error.to_string()))?;
+        source.fetch().await
+    }
+}
+
+/// A document of another issuer is not looked at any further (§4.3).
+fn jwks_uri(document: &[u8], issuer: &str) -> Result<Url, FetchError> {
+    let wrong = |why: &str| FetchError::Discovery(why.to_owned());
+    let document: Document = serde_json::from_slice(document)
+        .map_err(|_| wrong("it has no issuer and jwks_uri that are strings"))?;
+    if *document.issuer != *issuer {
+        return Err(wrong("it is of another issuer"));
+    }
+    match Url::parse(&document.jwks_uri) {
+        Ok(url) if is_safe_address(&url) => Ok(url),
+        Ok(_) | Err(_) => Err(wrong(
+            "its jwks_uri is not https, nor an address of this machine",
+        )),
+    }
+}
+
+impl JwksSource for DiscoveredJwksSource {
+    fn fetch(&self) -> Pin<Box<dyn Future<Output = Result<Vec<u8>, FetchError>> + Send + '_>> {
+        Box::pin(self.keys())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn only_the_issuers_own_document_names_its_keys_and_only_at_a_safe_address() {
+        let issuer = "https://idp.example.com";
+        let named = |document: Value| {
+            let url = jwks_uri(document.to_string().as_bytes(), issuer);
+            url.map(|url| url.to_string()).ok()
+        };
+        let keys = "https://keys.example.com/jwks";
+        let good = json!({"issuer": issuer, "jwks_uri": keys, "anything": [1]});
+        assert_eq!(named(good), Some(keys.to_owned()));
+        for (what, document) in [
+            (
+                "another issuer",
+                json!({"issuer": "https://idp.example.com/", "jwks_uri": keys}),
+            ),
+            ("no issuer", json!({"jwks_uri": keys})),
+            ("no address", json!({"issuer": issuer})),
+            (
+                "plain http",
+                json!({"issuer": issuer, "jwks_uri": "http://keys.example.com"}),
+            ),
+            (
+                "a file",
+                json!({"issuer": issuer, "jwks_uri": "file:///etc/passwd"}),
+            ),
+            ("no url", json!({"issuer": issuer, "jwks_uri": "jwks"})),
+            ("a list", json!([issuer, keys])),
+        ] {
+            assert_eq!(named(document), None, "{what}");
+        }
+    }
+}
