@@ -366,12 +366,15 @@ fn of_route(
     outcome: Outcome,
     answer: BrowserAnswer,
 ) -> Authorization {
-    let route = find(policy, request).ok();
+    let route = find(policy, request).ok().map(|(route, _)| route);
     Authorization {
         reason,
-        route: route.map(|(route, _)| route.name.clone()),
+        route: route.map(|route| route.name.clone()),
         policy_version: policy.version().into(),
         outcome,
+        upstream: route
+            .map(|route| route.upstream.clone())
+            .unwrap_or_default(),
         refused: None,
         browser: Some(Box::new(answer)),
     }
