@@ -460,6 +460,47 @@ fn every_wrong_setting_says_how_to_mend_it() {
              own; set both",
         ),
         (
+            "assertions without a policy",
+            &[
+                pk,
+                ("CLERK_AUTHZ_UPSTREAM_ASSERTIONS", "orders"),
+                ("CLERK_AUTHZ_DATABASE_URL", "sqlite://a.db"),
+            ],
+            "CLERK_AUTHZ_UPSTREAM_ASSERTIONS is set without CLERK_AUTHZ_POLICY, by which requests \
+             are let through; set both",
+        ),
+        (
+            "assertions without a database",
+            &[
+                pk,
+                ("CLERK_AUTHZ_UPSTREAM_ASSERTIONS", "orders"),
+                ("CLERK_AUTHZ_POLICY", "policy.yaml"),
+            ],
+            "CLERK_AUTHZ_UPSTREAM_ASSERTIONS is set without CLERK_AUTHZ_DATABASE_URL, where the \
+             keys are kept; set both",
+        ),
+        (
+            "a word that names no upstream",
+            &[
+                pk,
+                ("CLERK_AUTHZ_UPSTREAM_ASSERTIONS", "none"),
+                ("CLERK_AUTHZ_POLICY", "policy.yaml"),
+                ("CLERK_AUTHZ_DATABASE_URL", "sqlite://a.db"),
+            ],
+            "CLERK_AUTHZ_UPSTREAM_ASSERTIONS is \"none\"; expected 1 to 255 letters, digits, and any \
+             of \"-._~:/\", and not \"none\"",
+        ),
+        (
+            "an issuer with a space",
+            &[pk, ("CLERK_AUTHZ_UPSTREAM_ISSUER", "my authorizer")],
+            "CLERK_AUTHZ_UPSTREAM_ISSUER is \"my authorizer\"; expected 1 to 255 letters",
+        ),
+        (
+            "a rotation within the overlap",
+            &[pk, ("CLERK_AUTHZ_UPSTREAM_KEY_ROTATION", "1h")],
+            "CLERK_AUTHZ_UPSTREAM_KEY_ROTATION is \"1h\"; expected from 1day to",
+        ),
+        (
             "skew too long",
             &[pk, ("CLERK_AUTHZ_CLOCK_SKEW", "1h")],
             "CLERK_AUTHZ_CLOCK_SKEW is \"1h\"; expected from 0s to 1m",

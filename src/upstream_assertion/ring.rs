@@ -109,7 +109,7 @@ impl Ring {
     pub(super) fn ended(&self, now: Timestamp) -> Option<Generation> {
         let with_next = self.0.iter().zip(self.0.iter().skip(1));
         let ended = with_next.filter(|(_, next)| next.signs_from.plus(PUBLISHED_AFTER) <= now);
-        ended.map(|(member, _)| member.generation).last()
+        ended.map(|(member, _)| member.generation).next_back()
     }
 
     /// The key to be made now, where each signs for `rotation`.

@@ -388,6 +388,21 @@ def kustomize(suite):
         ours, theirs = comparable(encrypted), comparable(chart)
         for part in ["Deployment clerk-authz", "settings"]:
             check(suite, f"TLS: {part} is that of the chart", ours.get(part) == theirs[part], f"{ran.stderr}\n  {ours.get(part)}\n  {theirs[part]}")
+        (Path(folder) / "kustomization.yaml").write_text(
+            "resources: [../overlays/postgres]\ncomponents: [../components/tls, ../components/servicemonitor-tls, ../components/prometheusrule]\n")
+        ran = subprocess.run([KUBECTL, "kustomize", folder], capture_output=True, text=True)
+        monitored = documents(ran.stdout)
+        problems = [problem for d in monitored.values() if (problem := schema_problem(d, KUBERNETES[-1]))]
+        check(suite, "monitored over TLS: by the schemas", monitored and not problems, ran.stderr or problems)
+        chart = render(EXAMPLES / "postgres.yaml", {
+            "tls": {"secretName": "clerk-authz-tls", "clientCAKey": "ca.crt"}, "prometheusRule": {"enabled": True}})
+        ours, theirs = comparable(monitored), comparable(chart)
+        part = "PrometheusRule clerk-authz"
+        check(suite, "the alerts are those of the chart", ours.get(part) == theirs[part], ran.stderr or "copy deploy/prometheus/alerts.yaml anew")
+        part = "ServiceMonitor clerk-authz"
+        # The chart knows its namespace, and kustomize does not.
+        theirs[part]["spec"]["endpoints"][0]["tlsConfig"]["serverName"] = "clerk-authz"
+        check(suite, "Prometheus asks as the chart says, over HTTPS", ours.get(part) == theirs[part], f"{ours.get(part)}\n  {theirs[part]}")
         check(suite, "and decides how many", "replicas" not in deployment(rendered)["spec"], deployment(rendered)["spec"])
 
 
