@@ -979,8 +979,14 @@ fn the_handshake_says_what_it_needs() {
     assert!(!load(&[KEY]).expect("good").handshake, "off by default");
 
     for (given, expected) in [
-        (&[KEY, SECRET, PARTIES, ON][..], "is on without CLERK_AUTHZ_POLICY"),
-        (&[KEY, SECRET, POLICY, ON], "needs CLERK_AUTHORIZED_PARTIES:"),
+        (
+            &[KEY, SECRET, PARTIES, ON][..],
+            "is on without CLERK_AUTHZ_POLICY",
+        ),
+        (
+            &[KEY, SECRET, POLICY, ON],
+            "needs CLERK_AUTHORIZED_PARTIES:",
+        ),
         (&[KEY, PARTIES, POLICY, ON], "needs CLERK_SECRET_KEY:"),
         (
             &[KEY, POLICY, ON],

@@ -33,7 +33,10 @@ pub enum Door {
     /// At `/forward-auth`, as Caddy and Traefik ask.
     ForwardAuth(SocketAddr),
     /// By a real Envoy with an upstream.
-    Envoy { envoy: Envoy, _upstream: Upstream },
+    Envoy {
+        envoy: Box<Envoy>,
+        _upstream: Upstream,
+    },
 }
 
 pub struct Scene {
@@ -110,7 +113,7 @@ impl Scene {
                 let authz = fixture.service.grpc_addr().clone();
                 let envoy = Envoy::start(SetUp::Shipped, authz, upstream.addr).await;
                 Door::Envoy {
-                    envoy,
+                    envoy: Box::new(envoy),
                     _upstream: upstream,
                 }
             }
