@@ -63,8 +63,17 @@ def guide(envoy, http_port, clerk, folder):
         ("another organization than the token's active one (200)", [
             "TOKEN=$(token user_alice)", f"curl -si {envoy}/orgs/acme/invoices {bearer}"]),
         ("no route is about it (403 ROUTE_UNMATCHED)", [f"curl -si {envoy}/elsewhere"]),
-        ("a browser is sent to sign in, and comes back (302)", [
-            f"curl -si '{envoy}/page/7?tab=2' -H 'sec-fetch-dest: document'"]),
+        ("a browser that is known to be signed out is sent to sign in, and comes back (302)", [
+            f"curl -si '{envoy}/page/7?tab=2' -H 'sec-fetch-dest: document' -H 'cookie: __clerk_db_jwt=dvb_1'"]),
+        ("a browser whose session cookie has expired is sent to Clerk for another (307)", [
+            "TOKEN=$(token 'user_alice&expired=true')",
+            f"curl -si {envoy}/page -H 'sec-fetch-dest: document' "
+            "-H \"cookie: __clerk_db_jwt=dvb_1; __client_uat=1; __session=$TOKEN\""]),
+        ("as a browser it goes there, comes back, and is at the page, signed in (200)", [
+            "TOKEN=$(token 'user_alice&expired=true')", "JAR=$(mktemp)",
+            f"for pair in __clerk_db_jwt=dvb_1 __client_uat=1 __session=$TOKEN; do printf "
+            "'127.0.0.1\\tFALSE\\t/\\tFALSE\\t0\\t%s\\t%s\\n' ${pair%%=*} ${pair#*=}; done > $JAR",
+            f"curl -siL -b $JAR -c $JAR {envoy}/page -H 'sec-fetch-dest: document'"]),
         ("the policy changes while it runs: members may now (200)", [
             f"sed -i.before 's/role: org:admin/role: org:member/' {folder}/policy.yaml",
             "sleep 3", member, f"curl -si {envoy}/admin {bearer}"]),
@@ -92,6 +101,8 @@ def main():
     (folder / "envoy.yaml").write_text(config)
     policy = (ROOT / "deploy/envoy/policy.yaml").read_text()
     policy = policy.replace("http://127.0.0.1:10000", envoy)
+    # Whoever is signed out signs in at the offline Clerk.
+    policy = policy.replace("https://accounts.example.com/sign-in", f"{clerk}/sign-in")
     (folder / "policy.yaml").write_text(policy)
     page = "path: /page/**\n    access: signed_in\n    browser: sign_in"
     shadow = policy.replace(page, "path: /page/**\n    access: denied")
@@ -106,6 +117,7 @@ def main():
         running.start("clerk-authz", binary, "dev",
             "--emulator-addr", f"127.0.0.1:{ports[5050]}", "--grpc-addr", f"127.0.0.1:{ports[50051]}",
             "--http-addr", f"127.0.0.1:{ports[8080]}",
+            "--handshake", "on", "--authorized-parties", f"http://localhost:3000,{envoy}",
             "--upstream-assertions", "demo", "--policy", folder / "policy.yaml", "--shadow-policy", folder / "shadow.yaml")
         running.wait("clerk-authz", lambda: status(f"http://127.0.0.1:{ports[8080]}/readyz") == 200)
         running.start("envoy", ENVOY, "-c", folder / "envoy.yaml", "--concurrency", "1",
@@ -114,6 +126,8 @@ def main():
         print(f"""
 client -> Envoy {envoy} -> upstream http://127.0.0.1:{ports[9000]}
              `-> clerk-authz (gRPC 127.0.0.1:{ports[50051]}), with {folder}/policy.yaml
+
+Open in a browser, sign in as anybody, and reload it after more than a minute: {envoy}/page
 
 Paste into another terminal. First this:
 

@@ -48,7 +48,7 @@ if need npm "the SDK to compare with, proto lint, the Node example" "https://nod
     npm install --silent --no-audit --no-fund --no-package-lock
     mark node_modules/.installed package.json
   fi
-  for folder in conformance examples/node; do
+  for folder in conformance examples/node tests/browser; do
     if ! fresh "$folder/node_modules/.installed" "$folder/package-lock.json"; then
       echo "setup: npm packages into $folder/node_modules"
       (cd "$folder" && npm ci --silent --no-audit --no-fund)

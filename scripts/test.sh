@@ -43,12 +43,13 @@ cargo build --locked --quiet || exit 1
 if [ -x .venv/bin/python ]; then
   suite "other languages" .venv/bin/python tests/languages/run.py target/debug/clerk-authz
   suite "the demos" .venv/bin/python tests/languages/demos.py target/debug/clerk-authz
+  suite "browser" node tests/browser/handshake.mjs target/debug/clerk-authz
   suite "Clerk's own clients" .venv/bin/python tests/strangers/run.py target/debug/clerk-authz
   suite "the manifests" .venv/bin/python tests/deploy/manifests.py target/debug/clerk-authz
   suite "what a release is made of" .venv/bin/python tests/deploy/release.py
   suite "a soak of two minutes" .venv/bin/python scripts/soak.py 2 target/debug/clerk-authz
 else
-  for name in "other languages" "the demos" "Clerk's own clients" "the manifests" \
+  for name in "other languages" "the demos" "browser" "Clerk's own clients" "the manifests" \
     "what a release is made of" "a soak of two minutes"; do
     summary+=("skipped  $name: Python 3 is missing; install python3 and python3-venv, then \`make setup\`")
   done

@@ -1006,3 +1006,78 @@ proptest! {
         let _ = load(&[("CLERK_PUBLISHABLE_KEY", PK_TEST), (name, &value)]);
     }
 }
+
+#[test]
+fn the_handshake_says_what_it_needs() {
+    const KEY: (&str, &str) = ("CLERK_PUBLISHABLE_KEY", "pk_test_Y2xlcmsuY2xlcmsuZGV2JA");
+    const SECRET: (&str, &str) = ("CLERK_SECRET_KEY", "sk_test_x");
+    const PARTIES: (&str, &str) = ("CLERK_AUTHORIZED_PARTIES", "https://app.example.com");
+    const POLICY: (&str, &str) = ("CLERK_AUTHZ_POLICY", "policy.yaml");
+    const ON: (&str, &str) = ("CLERK_AUTHZ_HANDSHAKE", "on");
+
+    let all = load(&[KEY, SECRET, PARTIES, POLICY, ON]).expect("good");
+    assert!(all.handshake);
+    assert!(!load(&[KEY]).expect("good").handshake, "off by default");
+
+    for (given, expected) in [
+        (
+            &[KEY, SECRET, PARTIES, ON][..],
+            "is on without CLERK_AUTHZ_POLICY",
+        ),
+        (
+            &[KEY, SECRET, POLICY, ON],
+            "needs CLERK_AUTHORIZED_PARTIES:",
+        ),
+        (&[KEY, PARTIES, POLICY, ON], "needs CLERK_SECRET_KEY:"),
+        (
+            &[KEY, POLICY, ON],
+            "needs CLERK_SECRET_KEY and CLERK_AUTHORIZED_PARTIES:",
+        ),
+        (
+            &[
+                ("CLERK_AUTHZ_ISSUER", "https://clerk.example.com"),
+                SECRET,
+                PARTIES,
+                POLICY,
+                ON,
+            ],
+            "needs CLERK_PUBLISHABLE_KEY:",
+        ),
+        (
+            &[KEY, ("CLERK_AUTHZ_HANDSHAKE", "yes")],
+            "expected \"on\" or \"off\"",
+        ),
+    ] {
+        let said = load(given).expect_err(expected);
+        assert!(said.contains("CLERK_AUTHZ_HANDSHAKE"), "{said}");
+        assert!(said.contains(expected), "{said}");
+    }
+
+    let entry = |name: &str, more: &str| {
+        format!(
+            "[[instance]]\nname = \"{name}\"\npublishable_key = \"{}\"\n{more}\n",
+            if name == "a" {
+                KEY.1
+            } else {
+                "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k"
+            }
+        )
+    };
+    let secret = file("sk_test_x");
+    let whole = format!(
+        "secret_key_file = {:?}\nauthorized_parties = [\"https://app.example.com\"]",
+        secret.path()
+    );
+    for (text, is_good) in [
+        (entry("a", "") + &entry("b", ""), false),
+        (entry("a", &whole) + &entry("b", ""), true),
+    ] {
+        let instances = file(&text);
+        let path = instances.path().to_str().expect("text").to_owned();
+        let loaded = load(&[("CLERK_AUTHZ_INSTANCES", &path), POLICY, ON]);
+        assert_eq!(loaded.is_ok(), is_good, "{text}");
+        if let Err(said) = loaded {
+            assert!(said.contains("of instance \"a\", or of another"), "{said}");
+        }
+    }
+}

@@ -5,7 +5,7 @@ mod check;
 mod corpus;
 mod grpc;
 mod meshes;
-mod proxy;
+pub mod proxy;
 
 use clerk_authz::{
     authz::Verifier,

@@ -20,6 +20,7 @@ mod envoy;
 mod faults;
 mod forward_auth;
 mod grpc_socket;
+mod handshake;
 mod health;
 mod instances;
 mod jwks;

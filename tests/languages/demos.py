@@ -74,7 +74,10 @@ for title, lines, printed in pasted("demo-envoy.py", 10):
     for word, found in [
         ("who asks", '"x-clerk-user-id": "user_alice"'),
         ("signature", '"x-clerk-authz-assertion": "ey'),
-        ("comes back", "location: https://accounts.example.com/sign-in?redirect_url=http"),
+        ("and comes back (302)", "/sign-in?redirect_url=http"),
+        ("for another", "/v1/client/handshake?redirect_url=http"),
+        ("for another", "x-clerk-auth-reason: session-token-expired-refresh-"),
+        ("goes there", '"x-clerk-user-id": "user_alice"'),
         ("shadow", 'outcome="different"} '),
         ("shadow", "the shadow policy decides otherwise"),
     ]:

@@ -61,7 +61,8 @@ pub(super) fn print(
     };
     anstream::println!(
         "{bold}clerk-authz{bold:#}     gRPC {grpc}, HTTP http://{http} (/readyz, /metrics)\n\
-         {bold}offline Clerk{bold:#}   {clerk}  (GET / lists what it can do)\n\n\
+         {bold}offline Clerk{bold:#}   {clerk}  (GET / lists what it can do)\n\
+         {bold}a browser{bold:#}       {clerk}/sign-in  (make demo-envoy has a page to come back to, behind Envoy)\n\n\
          Paste into another terminal (make setup installs grpcurl and the Python client). First this:\n\n\
          export CLERK_API_URL={clerk} CLERK_SECRET_KEY={secret_key} CLERK_AUTHZ_ISSUER={clerk}\n\
          token() {{ curl -s \"{clerk}/_emulator/token?user=$1\"; }}\n\

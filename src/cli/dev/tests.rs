@@ -19,7 +19,8 @@ fn only_a_key_that_is_not_the_offline_clerks_is_for_the_real_one() {
         (&[(KEY, "sk_test_emulatordefault")], false),
         (&[(KEY, " sk_test_emulatordefault\n")], false),
         (&[(KEY, "sk_test_2abcdefghijk")], true),
-        (&[(KEY, "sk_live_emulatordefault")], true),
+        (&[(KEY, "sk_live_emulatordefault")], false),
+        (&[(KEY, "sk_live_2abcdefghijk")], true),
         (&[(FILE, "/run/secrets/clerk")], true),
     ] {
         let found = is_for_the_real_clerk(&args, &environment(variables));
