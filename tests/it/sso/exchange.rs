@@ -403,3 +403,17 @@ async fn what_is_missing_is_said_before_anything_is_looked_at() {
     );
     fixture.stop().await;
 }
+
+#[test]
+fn the_document_has_every_rule_in_order() {
+    let document = include_str!("../../../docs/sso.md");
+    let (_, rules) = document.split_once("## The rules").expect("a section");
+    let (rules, _) = rules.split_once("## Once").expect("another");
+    let rows = rules.lines().filter_map(|line| {
+        let (rule, _) = line.strip_prefix("| `")?.split_once("` |")?;
+        Some(rule)
+    });
+    let expected = clerk_authz::explain::Rule::OF_EXCHANGE.iter();
+    let expected: Vec<_> = expected.map(|rule| rule.name()).collect();
+    assert_eq!(rows.collect::<Vec<_>>(), expected);
+}
