@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 export RUSTC_BOOTSTRAP=1
 seconds=${SECONDS_EACH:-60}
-targets=(token claims jwks cookie handshake webhook path policy check_request)
+targets=(token claims jwks cookie handshake webhook path policy check_request assertion)
 
 scripts/setup.sh
 # cargo-fuzz is one of the tools there.

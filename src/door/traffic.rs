@@ -33,6 +33,8 @@ closed_list! {
         GetUser = "GetUser",
         /// `WatchUsers`, until its stream began.
         WatchUsers = "WatchUsers",
+        /// `ExchangeAssertion`.
+        ExchangeAssertion = "ExchangeAssertion",
         /// `ExplainDecision`.
         ExplainDecision = "ExplainDecision",
         /// `Check` of Envoy's external authorization.
@@ -56,6 +58,7 @@ impl GrpcMethod {
             "SyncUser" => Self::SyncUser,
             "GetUser" => Self::GetUser,
             "WatchUsers" => Self::WatchUsers,
+            "ExchangeAssertion" => Self::ExchangeAssertion,
             "ExplainDecision" => Self::ExplainDecision,
             "/envoy.service.auth.v3.Authorization/Check" => Self::Check,
             // A service that is busy is not to be restarted or taken out for it.

@@ -16,7 +16,7 @@ use crate::{
     authz::{Checker, FactCacheStats, Instance, RevocationStats, Verifier},
     door::grpc::CallStats,
     identity::{InstanceName, Timestamp},
-    keys::{Clock, KeyringStats},
+    keys::{Clock, KeyringStats, KeysOf},
     mirror::{DirectoryStats, EntityKind},
     store::SqlStore,
     sync::{Drift, Ear, EventClass, InboxStats, Inboxes, RunOutcome, Watches},
@@ -136,10 +136,17 @@ fn write_memberships(writer: &mut Writer<'_>, stats: FactCacheStats) -> fmt::Res
 fn write_keys(writer: &mut Writer<'_>, instances: &[Arc<Instance>], now: Timestamp) -> fmt::Result {
     let all: Vec<(String, bool, KeyringStats)> = instances
         .iter()
-        .map(|instance| {
-            let keyring = &instance.keyring;
+        .flat_map(|instance| {
+            let own = (KeysOf::instance(&instance.name), &instance.keyring);
+            let providers = instance.providers.iter().map(|provider| {
+                let name = KeysOf::provider(&instance.name, &provider.rules.name);
+                (name, &provider.keyring)
+            });
+            std::iter::once(own).chain(providers)
+        })
+        .map(|(keys_of, keyring)| {
             (
-                instance.name.to_string(),
+                keys_of.to_string(),
                 keyring.is_usable(now),
                 keyring.stats(now),
             )

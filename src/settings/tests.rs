@@ -744,6 +744,42 @@ fn webhook_secrets_come_from_files_and_need_a_database() {
 }
 
 #[test]
+fn identity_providers_need_a_secret_key_and_a_database() {
+    let secret = file("sk_live_abc\n");
+    let text = |secret_key: &str| {
+        format!(
+            "[[instance]]\nname = \"shop\"\npublishable_key = \"{PK_LIVE}\"\n{secret_key}\
+             [[instance.provider]]\nname = \"acme\"\nissuer = \"https://idp.example.com\"\n\
+             client_ids = [\"a\"]\nmatch = \"external_id\"\nmfa = \"off\"\n"
+        )
+    };
+    let said = load_instances(file(&text("")).path()).expect_err("no secret key");
+    let said = said.to_string();
+    assert!(
+        said.contains("secret_key_file is not set, but the instance has an identity provider"),
+        "{said}"
+    );
+    let with_secret = text(&format!("secret_key_file = {:?}\n", secret.path()));
+    let instances = load_instances(file(&with_secret).path()).expect("good");
+    assert_eq!(instances[0].providers.len(), 1);
+
+    let mut without = instances[0].clone();
+    without.providers.clear();
+    assert!(!instances[0].same_as(&without), "a change takes effect");
+    let problems = lacking_database(&instances);
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].to_string().contains("has an identity provider"));
+    assert!(lacking_database(&[without]).is_empty());
+
+    let wrong = with_secret.replace("\"off\"", "\"of\"");
+    let said = load_instances(file(&wrong).path()).expect_err("a slip");
+    let said = said.to_string();
+    let expected =
+        "instance \"shop\": provider.mfa line 10, column 7: is \"of\"; did you mean \"off\"?";
+    assert!(said.contains(expected), "{said}");
+}
+
+#[test]
 fn a_wrong_instances_file_says_where() {
     let entry = |more: &str| format!("[[instance]]\nname = \"a\"\n{more}\n");
     let issuer = "issuer = \"https://a.example.com\"";

@@ -35,7 +35,7 @@ struct Scene {
     fixture: Fixture,
     settings: Settings,
     _database: Database,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// The instances' file: one instance, and a provider "acme" with these lines.
@@ -76,8 +76,16 @@ impl Scene {
             fixture: Fixture::start_on(clerk, &settings).await,
             settings,
             _database: database,
-            _folder: folder,
+            folder,
         }
+    }
+
+    /// Changes the instances' file while the service runs.
+    fn rewrite(&self, old: &str, new: &str) {
+        let file = self.folder.path().join("instances.toml");
+        let text = std::fs::read_to_string(&file).expect("text");
+        assert!(text.contains(old), "{text}");
+        std::fs::write(&file, text.replace(old, new)).expect("written");
     }
 
     /// Another replica on the same database.

@@ -25,6 +25,7 @@ const fn guarded(method: GrpcMethod) -> Option<GuardedRpc> {
         GrpcMethod::SyncUser => GuardedRpc::SyncUser,
         GrpcMethod::GetUser => GuardedRpc::GetUser,
         GrpcMethod::WatchUsers => GuardedRpc::WatchUsers,
+        GrpcMethod::ExchangeAssertion => GuardedRpc::ExchangeAssertion,
         GrpcMethod::ExplainDecision => GuardedRpc::ExplainDecision,
         GrpcMethod::Check => GuardedRpc::Check,
         GrpcMethod::Health | GrpcMethod::Other => return None,

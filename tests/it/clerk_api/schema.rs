@@ -13,6 +13,7 @@ async fn every_operation_answers_by_clerks_schema() {
     roles(&api).await;
     sessions(&api).await;
     machine_tokens(&api).await;
+    sign_in_tokens(&api).await;
     api.get("GetJWKS", &[], "").await;
 
     let described = api.openapi.operations();
@@ -304,6 +305,33 @@ async fn sessions(api: &Api) {
         api.refused("CreateSessionToken", &[id], "", None).await.0,
         404
     );
+}
+
+async fn sign_in_tokens(api: &Api) {
+    let body = |organization: Value| json!({"user_id": "user_alice", "org_id": organization, "expires_in_seconds": 60});
+    let made = api
+        .good("CreateSignInToken", &[], "", Some(body(json!("org_acme"))))
+        .await;
+    assert_eq!(text(&made, "status"), "pending");
+    assert_eq!(text(&made, "user_id"), "user_alice");
+    assert!(!text(&made, "token").is_empty());
+    let alone = api
+        .good("CreateSignInToken", &[], "", Some(body(Value::Null)))
+        .await;
+    assert_ne!(text(&made, "token"), text(&alone, "token"));
+    for (what, body, expected) in [
+        ("nobody", json!({"user_id": "user_nobody"}), 404),
+        ("no user", json!({}), 422),
+        ("no member", body(json!("org_nowhere")), 422),
+        (
+            "no time",
+            json!({"user_id": "user_alice", "expires_in_seconds": 0}),
+            422,
+        ),
+    ] {
+        let refused = api.refused("CreateSignInToken", &[], "", Some(body)).await;
+        assert_eq!(refused.0, expected, "{what}");
+    }
 }
 
 async fn machine_tokens(api: &Api) {

@@ -3,7 +3,7 @@
 use clerk_authz::{
     door::grpc::proto::{self, Reverification, ReverificationPreset, reverification::Requirement},
     emulator::{
-        AssertionSpec, Endpoint, Fault, Faults,
+        AssertionSpec, Endpoint, Fault, Faults, TokenSpec,
         directory::{ExternalAccount, User},
     },
 };
@@ -57,32 +57,39 @@ async fn an_assertion_becomes_a_ticket_a_session_and_a_token_that_verifies() {
     scene.stop().await;
 }
 
-/// After the exchange a second factor is asked for where it counts: by the session's own ages.
+/// After the exchange factors are asked for where they count: by the session's own ages.
 #[tokio::test]
 async fn reverification_looks_at_the_session_and_not_at_what_the_provider_said() {
     let scene = Scene::start(BY_EMAIL).await;
+    // The provider's sign-in is fresh, and shows a second factor; the session's factors grow old.
     let assertion = scene.assertion(AssertionSpec::of("user_alice"));
     let answer = scene
         .exchange(exchanging(&assertion))
         .await
         .expect("a ticket");
-    let token = scene.redeem(&answer.ticket).await.expect("a session");
-    let asking = |preset: ReverificationPreset| {
-        let mut request = about(&token);
+    let first = scene.redeem(&answer.ticket).await.expect("a session");
+    let session = scene.fixture.verify(&first).await.expect("good");
+    let strict = |token: &str| {
+        let mut request = about(token);
         request.reverification = Some(Reverification {
-            requirement: Some(Requirement::Preset(preset.into())),
+            requirement: Some(Requirement::Preset(ReverificationPreset::Strict.into())),
         });
         request
     };
-    assert!(scene.fixture.verify(&token).await.is_ok());
-    assert_denied(
-        scene
-            .fixture
-            .ask(asking(ReverificationPreset::StrictMfa))
-            .await,
-        Reason::ReverificationRequired,
-        "no second factor at Clerk",
-    );
+    assert!(scene.fixture.ask(strict(&first)).await.is_ok(), "fresh");
+    for (what, ages) in [("the first", [15, -1]), ("the second", [0, 15])] {
+        let later = scene.fixture.mint(&TokenSpec {
+            session: Some(session.session_id.clone()),
+            factor_ages: Some(ages),
+            ..TokenSpec::session("user_alice")
+        });
+        assert!(scene.fixture.verify(&later).await.is_ok(), "{what}");
+        assert_denied(
+            scene.fixture.ask(strict(&later)).await,
+            Reason::ReverificationRequired,
+            what,
+        );
+    }
     scene.stop().await;
 }
 
@@ -402,4 +409,18 @@ async fn what_is_missing_is_said_before_anything_is_looked_at() {
         (Code::Unavailable, "STORE_UNAVAILABLE")
     );
     fixture.stop().await;
+}
+
+#[test]
+fn the_document_has_every_rule_in_order() {
+    let document = include_str!("../../../docs/sso.md");
+    let (_, rules) = document.split_once("## The rules").expect("a section");
+    let (rules, _) = rules.split_once("## Once").expect("another");
+    let rows = rules.lines().filter_map(|line| {
+        let (rule, _) = line.strip_prefix("| `")?.split_once("` |")?;
+        Some(rule)
+    });
+    let expected = clerk_authz::explain::Rule::OF_EXCHANGE.iter();
+    let expected: Vec<_> = expected.map(|rule| rule.name()).collect();
+    assert_eq!(rows.collect::<Vec<_>>(), expected);
 }

@@ -4,8 +4,10 @@ use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use clerk_authz::emulator::AssertionSpec;
 use serde_json::{Value, json};
+use tonic::Code;
 
 use super::{BY_EMAIL, Scene, denied, exchanging, said};
+use crate::support::{eventually, reason_of};
 
 /// Signed with the public key as if it were a secret (RFC 8725 §2.1).
 fn with_hmac(assertion: &str, secret: &str) -> String {
@@ -276,5 +278,48 @@ async fn who_may_not_sign_in_at_clerk_gets_no_ticket() {
         .await
         .expect_err("deleted");
     assert_eq!(said(&status), denied("USER_UNMATCHED", ""));
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn keys_come_from_the_issuers_own_document_or_from_the_set_that_is_named() {
+    let other = Scene::start(BY_EMAIL).await;
+    let others = other.fixture.instance().identity_provider();
+    let discovery =
+        format!("discovery = \"{others}/.well-known/openid-configuration\"\n{BY_EMAIL}");
+    let scene = Scene::start(&discovery).await;
+    let assertion = scene.assertion(AssertionSpec::of("user_alice"));
+    let status = scene.exchange(exchanging(&assertion)).await;
+    let status = status.expect_err("a document of another issuer");
+    assert_eq!(
+        status.code(),
+        Code::Unavailable,
+        "it cannot be told: {status:?}"
+    );
+    assert_eq!(reason_of(&status), "KEYS_UNAVAILABLE");
+
+    // As if the file had been right from the beginning; the provider's keys are fetched anew.
+    let own = scene.fixture.instance().identity_provider();
+    scene.rewrite(
+        &discovery,
+        &format!("jwks_url = \"{own}/jwks\"\n{BY_EMAIL}"),
+    );
+    eventually("the provider is replaced", async || {
+        scene.exchange(exchanging(&assertion)).await.is_ok()
+    })
+    .await;
+
+    // And gone by the next change.
+    scene.rewrite("name = \"acme\"", "name = \"renamed\"");
+    eventually("the provider is gone", async || {
+        let assertion = scene.assertion(AssertionSpec::of("user_alice"));
+        let answer = scene.exchange(exchanging(&assertion)).await;
+        answer.is_err_and(|status| said(&status) == denied("PROVIDER_UNKNOWN", ""))
+    })
+    .await;
+    let mut renamed = exchanging(&scene.assertion(AssertionSpec::of("user_alice")));
+    renamed.provider = "renamed".to_owned();
+    assert!(scene.exchange(renamed).await.is_ok());
+    other.stop().await;
     scene.stop().await;
 }
