@@ -4,7 +4,7 @@
 use std::{future::Future, pin::Pin};
 
 use reqwest::Url;
-use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::{HttpJwksSource, InsecureUrl};
 use crate::{
@@ -18,12 +18,6 @@ use crate::{
 pub struct DiscoveredJwksSource {
     document: HttpJwksSource,
     issuer: Box<str>,
-}
-
-#[derive(Deserialize)]
-struct Document {
-    issuer: Box<str>,
-    jwks_uri: Box<str>,
 }
 
 impl DiscoveredJwksSource {
@@ -47,12 +41,16 @@ impl DiscoveredJwksSource {
 /// A document of another issuer is not looked at any further (§4.3).
 fn jwks_uri(document: &[u8], issuer: &str) -> Result<Url, FetchError> {
     let wrong = |why: &str| FetchError::Discovery(why.to_owned());
-    let document: Document = serde_json::from_slice(document)
-        .map_err(|_| wrong("it has no issuer and jwks_uri that are strings"))?;
-    if *document.issuer != *issuer {
+    // Serde would take a list of both for a document.
+    let document: Option<Map<String, Value>> = serde_json::from_slice(document).ok();
+    let member = |name: &str| document.as_ref()?.get(name)?.as_str();
+    let (Some(found), Some(jwks_uri)) = (member("issuer"), member("jwks_uri")) else {
+        return Err(wrong("it has no issuer and jwks_uri that are strings"));
+    };
+    if found != issuer {
         return Err(wrong("it is of another issuer"));
     }
-    match Url::parse(&document.jwks_uri) {
+    match Url::parse(jwks_uri) {
         Ok(url) if is_safe_address(&url) => Ok(url),
         Ok(_) | Err(_) => Err(wrong(
             "its jwks_uri is not https, nor an address of this machine",

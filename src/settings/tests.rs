@@ -774,8 +774,7 @@ fn identity_providers_need_a_secret_key_and_a_database() {
     let wrong = with_secret.replace("\"off\"", "\"of\"");
     let said = load_instances(file(&wrong).path()).expect_err("a slip");
     let said = said.to_string();
-    let expected =
-        "instance \"shop\": provider.mfa line 10, column 7: is \"of\"; did you mean \"off\"?";
+    let expected = "instance \"shop\": provider.mfa line 10, column 7: is \"of\"; expected one of \"required\"";
     assert!(said.contains(expected), "{said}");
 }
 
