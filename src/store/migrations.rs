@@ -22,8 +22,8 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("migrations/0002_sightings.postgres.sql"),
     },
     Migration {
-        sqlite: include_str!("migrations/0004_upstream_keys.sqlite.sql"),
-        postgres: include_str!("migrations/0004_upstream_keys.postgres.sql"),
+        sqlite: include_str!("migrations/0003_upstream_keys.sqlite.sql"),
+        postgres: include_str!("migrations/0003_upstream_keys.postgres.sql"),
     },
 ];
 

@@ -176,6 +176,8 @@ fn gatekeeper(header: &Header, name: &str) -> Gatekeeper {
         keyring: Arc::new(Keyring::pinned(key)),
         directory: None,
         user_directory: None,
+        sign_ins: None,
+        providers: Vec::new(),
         revocations: None,
         has_webhooks: false,
     };
