@@ -34,7 +34,9 @@ suite "unit tests" cargo test --locked --lib
 # Those that say what they covered run by themselves, so that it shows.
 telling=(clerk_api::schema::every_operation forward_auth::nginx forward_auth::caddy envoy::grpc envoy::meshes
   telemetry::promtool)
-suite "through the doors, oracle, advisories" cargo test --locked --test it -- "${telling[@]/#/--skip=}"
+# Half of their time tests wait for processes of theirs: two of them for each core.
+suite "through the doors, oracle, advisories" \
+  cargo test --locked --test it -- --test-threads=$((2 * $(getconf _NPROCESSORS_ONLN))) "${telling[@]/#/--skip=}"
 suite "schemas of Clerk's, nginx, Caddy, gRPC behind Envoy, meshes, promtool" \
   cargo test --locked --test it -- --nocapture "${telling[@]}"
 suite "examples in the documentation" cargo test --locked --doc
