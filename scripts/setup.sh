@@ -162,6 +162,15 @@ unpack .nginx usr/lib/nginx/modules/ngx_http_headers_more_filter_module.so usr/s
   "the test with it" nginx libnginx-mod-http-headers-more-filter
 unpack .prometheus usr/bin/promtool usr/bin/promtool "the check of metrics and alerts" prometheus
 
+# A browser has too many parts to be unpacked. A machine of CI's gets one installed, others are asked to.
+has_browser() { [ -n "${CHROMIUM:-}" ] || command -v chromium || command -v chromium-browser || command -v google-chrome; }
+if ! has_browser >/dev/null && [ "${CI:-}" = true ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+  echo "setup: the distribution's chromium"
+  install_chromium() { DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends -qq chromium >/dev/null 2>&1; }
+  install_chromium || { apt-get update -qq >/dev/null 2>&1 && install_chromium; } || true
+fi
+has_browser >/dev/null || echo "setup: chromium is missing: the test in a browser is skipped. Get it: apt-get install chromium"
+
 if [ ${#missing[@]} -gt 0 ]; then
   echo "setup: done, without: ${missing[*]}"
 else
