@@ -189,6 +189,17 @@ fn refused<T>(
 ) -> Result<Option<T>, Fault> {
     let cause = cause(status, errors, headers);
     match (status, errors) {
+        // Any browser can make up what is asked about there, and what Clerk answers to that is not
+        // documented: it is an answer about the nonce, unless it names our key.
+        (401 | 403 | 404, errors)
+            if endpoint == Endpoint::HandshakePayload
+                && !errors.is_some_and(|errors| errors.has(names_our_key)) =>
+        {
+            match status {
+                404 => Ok(None),
+                _ => Err(Fault::Rejected(cause)),
+            }
+        }
         (401, _) => Err(Fault::Refused {
             cause,
             of_instance: true,
@@ -214,6 +225,11 @@ fn refused<T>(
         ))),
         _ => Err(Fault::Rejected(cause)),
     }
+}
+
+/// Error codes that say that the secret key is none.
+fn names_our_key(code: &str) -> bool {
+    ["clerk_key_invalid", "secret_key_invalid"].contains(&code)
 }
 
 /// Error codes that say that no question will be answered, whatever it asks for.
@@ -244,4 +260,40 @@ fn cause(status: u16, errors: Option<&ClerkErrors>, headers: &HeaderMap) -> Stri
         cause = format!("{cause}, trace id {id}");
     }
     cause
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_clerk_says_to_a_nonce_ends_no_other_questions() {
+        let told = |endpoint, status, body: Option<&str>| {
+            let errors = body.map(|body| model::read(body.as_bytes()).expect("errors"));
+            refused::<()>(endpoint, status, errors.as_ref(), &HeaderMap::new())
+        };
+        let of = |code: &str| format!(r#"{{"errors":[{{"message":"x","code":"{code}"}}]}}"#);
+        for body in [None, Some(&*of("authentication_invalid"))] {
+            for status in [401, 403] {
+                let answer = told(Endpoint::HandshakePayload, status, body);
+                assert!(
+                    matches!(answer, Err(Fault::Rejected(_))),
+                    "{status}: {body:?}"
+                );
+            }
+            let answer = told(Endpoint::HandshakePayload, 404, body);
+            assert!(matches!(answer, Ok(None)), "{body:?}");
+        }
+        let of_the_key = of("clerk_key_invalid");
+        for (endpoint, body) in [
+            (Endpoint::HandshakePayload, Some(&*of_the_key)),
+            (Endpoint::User, None),
+        ] {
+            let answer = told(endpoint, 401, body);
+            let Err(Fault::Refused { of_instance, .. }) = answer else {
+                panic!("{endpoint:?}");
+            };
+            assert!(of_instance, "{endpoint:?}");
+        }
+    }
 }

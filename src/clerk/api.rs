@@ -394,7 +394,7 @@ async fn find_handshake(
 ) -> Result<Answered<Option<HandshakeCookies>>, DirectoryError> {
     let url = sender.url(&["clients", "handshake_payload"], &[("nonce", nonce)]);
     let Answered { value, as_of } = sender
-        .get::<ClerkHandshake>(Endpoint::HandshakePayload, Share::Token, url, errand)
+        .get::<ClerkHandshake>(Endpoint::HandshakePayload, Share::Handshake, url, errand)
         .await?;
     let value = value.map(|found| HandshakeCookies(found.directives));
     Ok(Answered { value, as_of })

@@ -15,6 +15,9 @@ const RESERVE: f64 = 0.5;
 /// The same share for questions about opaque tokens: anybody can make up tokens that have to be asked
 /// about, and must not end the checks of others.
 const RESERVE_OF_TOKENS: f64 = 0.25;
+/// The same share for what browsers bring from a handshake: anybody can make that up without a token, and
+/// must not end the questions about tokens either.
+const RESERVE_OF_HANDSHAKES: f64 = 0.5;
 /// How far Clerk's 429s shrink the budget: to an eighth at most.
 const SMALLEST: f64 = 1.0 / 8.0;
 /// For how long after a shrinking further 429s are taken as answers to what was sent before it.
@@ -29,6 +32,8 @@ pub(super) enum Share {
     Check,
     /// Somebody waits for what an opaque token is, and may have made it up.
     Token,
+    /// A browser waits for what is kept under a nonce, and may have made it up.
+    Handshake,
     /// Nobody waits: takes only what checks leave over.
     Background,
 }
@@ -81,6 +86,9 @@ impl Budget {
             Share::Check if in_line => 0.0,
             Share::Check => f64::from(self.in_line),
             Share::Token => f64::from(self.in_line) + (self.capacity * RESERVE_OF_TOKENS).ceil(),
+            Share::Handshake => {
+                f64::from(self.in_line) + (self.capacity * RESERVE_OF_HANDSHAKES).ceil()
+            }
             Share::Background => f64::from(self.in_line) + (self.capacity * RESERVE).ceil(),
         };
         let lacking = before + 1.0 - self.left;
@@ -162,6 +170,15 @@ mod tests {
         (0..)
             .take_while(|_| budget.take(share, false, now).is_ok())
             .count() as u32
+    }
+
+    #[test]
+    fn what_browsers_bring_leaves_enough_for_tokens_and_checks() {
+        let start = Instant::now();
+        let mut budget = Budget::new(900, start);
+        assert_eq!(drain(&mut budget, Share::Handshake, start), 150);
+        assert_eq!(drain(&mut budget, Share::Token, start), 75);
+        assert_eq!(drain(&mut budget, Share::Check, start), 75);
     }
 
     #[test]

@@ -92,7 +92,12 @@ fn is_clerks(name: &str, suffix: &str) -> bool {
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
         !rest.is_empty() && rest.bytes().all(is_word)
     });
-    of_instance || other
+    // With the suffix of another instance.
+    let of_another = SUFFIXED.iter().any(|known| {
+        let rest = name.strip_prefix(known);
+        rest.is_some_and(|rest| rest.starts_with('_'))
+    });
+    of_instance || (other && !of_another)
 }
 
 /// What is wrong with the cookies that something wants to be set. Nothing of them is believed then.

@@ -70,9 +70,10 @@ impl Page {
     }
 
     /// The address for Clerk to send the browser back to: what names a browser of a development instance
-    /// is no part of it.
+    /// is no part of it, nor what was brought from Clerk before, which would count before what is brought
+    /// next.
     pub(super) fn to_come_back_to(&self) -> String {
-        self.without(&[DEV_BROWSER, LEGACY_DEV_BROWSER])
+        self.without(&[DEV_BROWSER, LEGACY_DEV_BROWSER, HANDSHAKE, HELP, NONCE])
     }
 
     /// The address as it was before Clerk was asked.

@@ -429,6 +429,12 @@ fn nobody_is_sent_back_to_an_origin_that_the_settings_do_not_name() {
     }
     // The nearest that is one.
     assert_eq!(page("/a?b=c").cleaned(), "https://app.example.com/a?b=c");
+    // What was brought before would count before what is brought next.
+    assert_eq!(
+        page("/a?b=c&__clerk_handshake_nonce=n&__clerk_handshake=t&__clerk_help=1")
+            .to_come_back_to(),
+        "https://app.example.com/a?b=c"
+    );
     let plain = Page::read(
         false,
         b"localhost:3000",
@@ -546,6 +552,7 @@ fn only_well_formed_cookies_of_clerks_are_set() {
         ("theme=dark", Name),
         ("__sessions=a", Name),
         ("__session_other123=a", Name),
+        ("__clerk_db_jwt_other123=a", Name),
         ("__session_=a", Name),
         ("__Host-session=a", Name),
         ("__clerk_=a", Name),

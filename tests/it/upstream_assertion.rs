@@ -31,6 +31,7 @@ const ROUTES: &str = r#"
   - {name: shop, path: /shop, access: public, upstream: orders}
   - {name: silent, path: /silent, access: signed_in}
   - {name: none, path: /none, access: signed_in, upstream: none}
+  - {name: blind, path: /blind, access: public, credentials: ignored}
 "#;
 
 /// The service with a database, and what has to live as long.
@@ -274,8 +275,13 @@ async fn what_a_client_sends_under_its_name_never_goes_on() {
         "x-clerk_authz-assertion",
         "x.clerk.authz.assertion",
     ];
-    for (path, is_set) in [("/silent", false), ("/orders", true)] {
-        let ok = scene.checked(path, &alice, &spellings).await;
+    for (path, sender, is_set) in [
+        ("/silent", &*alice, false),
+        ("/orders", &*alice, true),
+        ("/shop", "", false),
+        ("/blind", &*alice, false),
+    ] {
+        let ok = scene.checked(path, sender, &spellings).await;
         assert_eq!(set_in(&ok).is_some(), is_set, "{path}");
         assert_ne!(set_in(&ok), Some("mallory"), "{path}");
         for spelling in spellings {

@@ -13,7 +13,7 @@ use std::{
 
 use aws_lc_rs::digest::{SHA256, digest};
 use moka::{policy::EvictionPolicy, sync::Cache};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::{
     Authorization, Gatekeeper, Outcome, ProxiedRequest,
@@ -35,9 +35,9 @@ use crate::{
     token,
 };
 
-/// Nonces that are remembered as used: the one that was used longest ago is forgotten. One that comes
-/// again after that is asked about again, and Clerk says no.
-const USED_NONCES: u64 = 10_000;
+/// Nonces and tokens that are remembered as used: the one that was used longest ago is forgotten. A nonce
+/// that comes again after that is asked about again, and Clerk says no.
+const USED: u64 = 10_000;
 /// The most browsers for which Clerk is asked at a time; others are told to come back.
 const MAX_WAITING: usize = 256;
 /// When it is worth coming back then.
@@ -98,7 +98,7 @@ pub enum CookiesOnTheWayBack {
 
 /// Sends browsers to Clerk, and believes what they bring from there.
 pub(super) struct Handshakes {
-    /// Of nonces, by their hashes.
+    /// Of nonces and tokens, by their hashes.
     used: Cache<[u8; 32], ()>,
     waiting: AtomicUsize,
     counts: [AtomicU64; HandshakeOutcome::ALL.len()],
@@ -113,7 +113,7 @@ impl fmt::Debug for Handshakes {
 impl Default for Handshakes {
     fn default() -> Self {
         let used = Cache::builder()
-            .max_capacity(USED_NONCES)
+            .max_capacity(USED)
             .eviction_policy(EvictionPolicy::lru());
         Self {
             used: used.build(),
@@ -199,6 +199,25 @@ impl<'a> Browser<'a> {
     fn environment(&self) -> Environment {
         self.key.environment()
     }
+
+    /// Whether it gets what it brought by way of a redirect to the page.
+    fn is_sent_on(&self, request: &ProxiedRequest<'_>) -> bool {
+        match self.environment() {
+            // The address holds what nobody is to keep.
+            Environment::Development => true,
+            Environment::Production => {
+                request.cookies_on_the_way_back == CookiesOnTheWayBack::ByRedirect
+            }
+        }
+    }
+
+    /// Whether it comes with what it brought as often as it is sent anywhere: in production that may
+    /// stand in a cookie that nobody takes away.
+    fn goes_in_circles(&self, request: &ProxiedRequest<'_>) -> bool {
+        self.environment() == Environment::Production
+            && self.is_sent_on(request)
+            && Attempt::next(&self.cookies).is_none()
+    }
 }
 
 /// Whether a browser asks for a page.
@@ -231,6 +250,9 @@ impl Gatekeeper {
             let patience = request.patience;
             let bringing = handshakes.bring(verifier, &browser, carried, patience, now);
             match bringing.await {
+                Brought::Cookies(..) if browser.goes_in_circles(request) => {
+                    failed = Some(HandshakeOutcome::Stopped);
+                }
                 Brought::Cookies(directives, verified) => {
                     return self
                         .resolved(
@@ -256,16 +278,17 @@ impl Gatekeeper {
                     };
                     return of_route(policy, request, cannot_tell.reason(), outcome, answer);
                 }
-                // In production the request is judged by the cookies that it has, as the SDK does it.
+                // In production the request is judged by the cookies that it has. Anybody can bring what is
+                // nothing: it is counted, and the log has it where somebody looks.
                 Brought::Nothing(reason, message) => {
-                    info!(
+                    debug!(
                         instance = %browser.instance.name, reason = reason.name(), message,
                         "a handshake brought nothing; the request is judged by its cookies"
                     );
                     failed = Some(HandshakeOutcome::Failed);
                 }
                 Brought::Untold(cannot_tell) => {
-                    warn!(
+                    debug!(
                         instance = %browser.instance.name, reason = cannot_tell.reason().name(),
                         "a handshake's cookies cannot be had; the request is judged by its own"
                     );
@@ -300,22 +323,20 @@ impl Gatekeeper {
         steps: &mut Steps,
     ) -> Authorization {
         handshakes.count(HandshakeOutcome::Resolved);
+        let is_sent_on = browser.is_sent_on(request);
+        let mut cookies = directives.into_cookies();
+        if is_sent_on && browser.environment() == Environment::Production {
+            cookies.extend(Attempt::next(&browser.cookies).map(Attempt::cookie));
+        }
         let answer = |location| BrowserAnswer {
             handshake: HandshakeOutcome::Resolved,
             location,
-            cookies: directives.into_cookies(),
+            cookies,
             why: match verified {
                 Some(_) => "handshake",
                 None => "session-token-missing",
             },
             message: "",
-        };
-        let is_sent_on = match browser.environment() {
-            // The address holds what nobody is to keep.
-            Environment::Development => true,
-            Environment::Production => {
-                request.cookies_on_the_way_back == CookiesOnTheWayBack::ByRedirect
-            }
         };
         if is_sent_on {
             let answer = answer(Some(browser.page.cleaned().into()));
@@ -342,6 +363,13 @@ impl BrowserAnswer {
             message,
         }
     }
+}
+
+/// By what it is remembered that a nonce or token was used.
+fn id_of(instance: &Instance, kind: &str, text: &str) -> [u8; 32] {
+    let id = format!("{:?}/{kind}/{text}", instance.serial);
+    let hash = digest(&SHA256, id.as_bytes());
+    hash.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
 /// Whether the request is of a route on which it matters who sends it.
@@ -402,7 +430,7 @@ impl Handshakes {
         let cause: Cause = handshake::cause(page, cookies, refused, environment)?;
         let Some(attempt) = Attempt::next(cookies) else {
             self.count(HandshakeOutcome::Stopped);
-            info!(
+            debug!(
                 instance = %instance.name, cause = cause.name(),
                 "a browser comes back from Clerk as it went: it is sent there no more; see whether \
                  the publishable key and the secret key are of one instance"
@@ -437,6 +465,7 @@ impl Handshakes {
         now: Timestamp,
     ) -> Brought {
         let instance = &browser.instance;
+        let mut used_up = None;
         let texts = match carried {
             Carried::Malformed => {
                 return Brought::Nothing(
@@ -446,6 +475,18 @@ impl Handshakes {
             }
             Carried::Nonce(nonce) => self.ask(instance, &nonce, patience).await,
             Carried::Token(token) => {
+                // It has no end, and in production it may stand in a cookie: put in place once, it would
+                // otherwise count before all that the browser does after it.
+                if browser.environment() == Environment::Production {
+                    let id = id_of(instance, "token", &token);
+                    if self.used.contains_key(&id) {
+                        return Brought::Nothing(
+                            Reason::TokenMissing,
+                            "the handshake's token was put in place before",
+                        );
+                    }
+                    used_up = Some(id);
+                }
                 let reading = verifier.handshake_cookies(instance, &token, patience, now);
                 match reading.await {
                     Ok(Ok(texts)) => Ok(texts),
@@ -461,6 +502,9 @@ impl Handshakes {
             Ok(texts) => texts,
             Err(brought) => return brought,
         };
+        if let Some(id) = used_up {
+            self.used.insert(id, ());
+        }
         let suffix = browser.key.cookie_suffix();
         let directives = match Directives::read(&texts, &suffix) {
             Ok(directives) => directives,
@@ -503,18 +547,14 @@ impl Handshakes {
         nonce: &str,
         patience: Duration,
     ) -> Result<Vec<Box<str>>, Brought> {
-        const USED: Brought = Brought::Nothing(
+        const GONE: Brought = Brought::Nothing(
             Reason::TokenMissing,
             "Clerk keeps nothing under the handshake's nonce; it is good once",
         );
-        let id = format!("{:?}/{nonce}", instance.serial);
-        let id: [u8; 32] = digest(&SHA256, id.as_bytes())
-            .as_ref()
-            .try_into()
-            .expect("SHA-256 has 32 bytes");
+        let id = id_of(instance, "nonce", nonce);
         if self.used.contains_key(&id) {
             debug!(instance = %instance.name, "a handshake's nonce comes again");
-            return Err(USED);
+            return Err(GONE);
         }
         let nobody = |retry_after| Brought::Untold(CannotTell::ClerkUnavailable { retry_after });
         let Some(directory) = instance.directory.clone().filter(|_| !patience.is_zero()) else {
@@ -533,13 +573,13 @@ impl Handshakes {
         match directory.handshake(nonce, ask).await {
             Ok(answered) => {
                 self.used.insert(id, ());
-                answered.value.map(|cookies| cookies.0).ok_or(USED)
+                answered.value.map(|cookies| cookies.0).ok_or(GONE)
             }
             // The browser chose it.
             Err(DirectoryError::Rejected { cause }) => {
                 debug!(instance = %instance.name, cause, "Clerk refuses a handshake's nonce");
                 self.used.insert(id, ());
-                Err(USED)
+                Err(GONE)
             }
             Err(
                 DirectoryError::Unavailable { retry_after, .. }

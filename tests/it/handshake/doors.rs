@@ -285,10 +285,13 @@ async fn a_signed_token_is_believed_only_if_it_is_clerks_and_holds_clerks_cookie
         let brought = with_token(&scene, of(json!([good, "__client_uat=5; Path=/"]))).await;
         assert_eq!(brought.status, 307, "{brought:?}");
         assert_eq!(brought.location(), "http://localhost:3000/page?a=b");
-        assert_eq!(
-            brought.all("set-cookie"),
-            [&*good, "__client_uat=5; Path=/"]
-        );
+        let counted = "__clerk_redirect_count=1; SameSite=Lax; HttpOnly; Max-Age=2";
+        let expected = [&*good, "__client_uat=5; Path=/", counted];
+        let expected = match environment {
+            Development => &expected[..2],
+            Production => &expected[..],
+        };
+        assert_eq!(brought.all("set-cookie"), expected);
 
         let forged = TokenSpec {
             forged: true,
@@ -340,6 +343,47 @@ async fn a_signed_token_is_believed_only_if_it_is_clerks_and_holds_clerks_cookie
         }
         scene.stop().await;
     }
+}
+
+/// A sibling's subdomain can plant one, which nobody takes away.
+#[tokio::test]
+async fn a_token_that_stays_in_its_cookie_is_put_in_place_once_and_sends_nobody_in_circles() {
+    let scene = start(Production).await;
+    let signs_out = || {
+        let list = json!(["__client_uat=0; Path=/"]);
+        TokenSpec::of(Kind::Handshake).with_claim("handshake", list)
+    };
+    let mint = || scene.instance().mint(&signs_out()).expect("a token");
+    let mut browser = Browser::new();
+    let token = mint();
+    let put = |browser: &mut Browser, token: &str| {
+        let name = "__clerk_handshake".to_owned();
+        browser.cookies.insert(name, token.to_owned());
+    };
+    put(&mut browser, &token);
+
+    let first = browser.open(&scene, "/page").await;
+    assert_eq!(first.status, 307, "{first:?}");
+    assert_eq!(browser.cookies["__clerk_redirect_count"], "1");
+    put(&mut browser, &token);
+    let second = browser.open(&scene, "/page").await;
+    assert_eq!(second.status, 401, "{second:?}");
+    assert!(second.header("set-cookie").is_none(), "{second:?}");
+
+    // Nor does a new one each time.
+    let mut statuses = Vec::new();
+    for number in 0..4 {
+        put(
+            &mut browser,
+            &scene
+                .instance()
+                .mint(&signs_out().with_claim("n", json!(number)))
+                .expect("a token"),
+        );
+        statuses.push(browser.open(&scene, "/page").await.status);
+    }
+    assert_eq!(statuses, [307, 307, 401, 401]);
+    scene.stop().await;
 }
 
 #[tokio::test]

@@ -26,6 +26,8 @@ async fn in_production_the_page_comes_with_the_cookies_of_the_handshake() {
     assert!(page.body.contains("user_alice"), "{}", page.body);
     let set = page.all("set-cookie");
     assert!(set.len() >= 3, "{set:?}");
+    // Whatever the upstream says: no shared cache is to give these cookies to the next one.
+    assert_eq!(page.all("cache-control"), ["no-store"]);
     assert_ne!(browser.cookies["__session"], stale);
     assert!(!browser.cookies.contains_key("__clerk_handshake_nonce"));
     // From then on with what it was given, and nobody is asked any more.

@@ -43,6 +43,9 @@ mod field {
 }
 
 const SET_COOKIE: &str = "set-cookie";
+/// Of an answer with a browser's cookies, whatever the upstream says: a shared cache that keeps it would
+/// give them to the next one (RFC 9111, 7.3).
+const NOT_KEPT: (&str, &str) = ("cache-control", "no-store");
 
 /// Wire types of protobuf.
 const VARINT: u8 = 0;
@@ -95,6 +98,11 @@ impl Writer {
 }
 
 impl Yes<'_> {
+    /// Headers of the answer beside its cookies.
+    fn on_the_way_back(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        (!self.cookies.is_empty()).then_some(NOT_KEPT).into_iter()
+    }
+
     pub(super) fn encode(&self) -> Encoded {
         let headers = || {
             let set = self.headers.set();
@@ -114,6 +122,10 @@ impl Yes<'_> {
                 self.cookies
                     .iter()
                     .map(|cookie| field_len(added_len(SET_COOKIE, cookie.as_str()))),
+            )
+            .chain(
+                self.on_the_way_back()
+                    .map(|(name, value)| field_len(option_len(name, value))),
             )
             .sum();
         let object = texts()
@@ -146,6 +158,13 @@ impl Yes<'_> {
             to.open(field::OPTION_HEADER, pair_len(SET_COOKIE, cookie));
             to.text(field::KEY, SET_COOKIE);
             to.text(field::VALUE, cookie);
+        }
+        for (name, value) in self.on_the_way_back() {
+            to.open(field::OK_RESPONSE_HEADERS_TO_ADD, option_len(name, value));
+            to.open(field::OPTION_HEADER, pair_len(name, value));
+            to.text(field::KEY, name);
+            to.text(field::VALUE, value);
+            to.0.extend_from_slice(&OVERWRITE);
         }
         to.open(field::RESPONSE_METADATA, metadata);
         to.open(field::STRUCT_FIELDS, entry);
@@ -182,9 +201,9 @@ mod tests {
 
     /// The same in Envoy's own messages.
     fn in_messages(yes: &Yes<'_>) -> CheckResponse {
-        let option = |(name, value): (&http::HeaderName, &str)| HeaderValueOption {
+        let option = |(name, value): (&str, &str)| HeaderValueOption {
             header: Some(HeaderValue {
-                key: name.as_str().to_owned(),
+                key: name.to_owned(),
                 value: value.to_owned(),
                 raw_value: Vec::new(),
             }),
@@ -216,9 +235,18 @@ mod tests {
                 details: Vec::new(),
             }),
             http_response: Some(HttpResponse::OkResponse(OkHttpResponse {
-                headers: yes.headers.set().map(option).collect(),
+                headers: yes
+                    .headers
+                    .set()
+                    .map(|(name, value)| option((name.as_str(), value)))
+                    .collect(),
                 headers_to_remove: yes.removed.iter().map(ToString::to_string).collect(),
-                response_headers_to_add: yes.cookies.iter().map(added).collect(),
+                response_headers_to_add: yes
+                    .cookies
+                    .iter()
+                    .map(added)
+                    .chain((!yes.cookies.is_empty()).then(|| option(("cache-control", "no-store"))))
+                    .collect(),
                 ..OkHttpResponse::default()
             })),
             dynamic_metadata: Some(Struct {
