@@ -64,6 +64,8 @@ pub(super) struct Claims {
     acr: Claim<Box<str>>,
     email: Claim<Box<str>>,
     email_verified: Claim<bool>,
+    /// It tells of something that happened: a logout, and no sign-in.
+    has_events: bool,
     duplicate: bool,
 }
 
@@ -80,6 +82,13 @@ impl Claims {
     pub(super) fn into_assertion(self, once: Arc<str>) -> Result<Assertion, InvalidClaim> {
         if self.duplicate {
             return Err(InvalidClaim::Duplicate);
+        }
+        // An ID token has none (OpenID Connect Back-Channel Logout 1.0 §2.4).
+        if self.has_events {
+            return Err(InvalidClaim::Value {
+                name: "events",
+                expected: "an ID token, which has none",
+            });
         }
         let subject = self.sub.required("sub", TEXT)?;
         if !(1..=MAX_SUBJECT_BYTES).contains(&subject.len()) {
@@ -147,6 +156,10 @@ impl<'de> Visitor<'de> for ClaimsVisitor {
                 "acr" => claims.acr = map.next_value()?,
                 "email" => claims.email = map.next_value()?,
                 "email_verified" => claims.email_verified = map.next_value()?,
+                "events" => {
+                    claims.has_events = true;
+                    claims.duplicate |= map.next_value::<StrictValue>()?.has_duplicate;
+                }
                 _ => claims.duplicate |= map.next_value::<StrictValue>()?.has_duplicate,
             }
             names.push(name);

@@ -265,6 +265,8 @@ pub fn whom(
     let wrong = match assertion.email.as_deref() {
         None => "email is absent".to_owned(),
         Some(_) if !assertion.email_verified => "email_verified is not true".to_owned(),
+        // Two addresses may fold to one beyond ASCII: a KELVIN SIGN becomes a k.
+        Some(email) if !email.is_ascii() => "email is not ASCII".to_owned(),
         Some(email) => match domain(email) {
             None => "email is no address".to_owned(),
             Some(found) if domains.iter().any(|domain| **domain == *found) => {
@@ -284,7 +286,7 @@ fn domain(email: &str) -> Option<String> {
         !part.is_empty()
             && !part.contains(|c: char| c == '@' || c.is_control() || c.is_whitespace())
     };
-    (is_plain(local) && is_plain(domain)).then(|| domain.to_lowercase())
+    (is_plain(local) && is_plain(domain)).then(|| domain.to_ascii_lowercase())
 }
 
 /// The one person of those who were found; `None` where there is none.

@@ -18,8 +18,7 @@ use super::{
 use crate::{
     identity::{OrganizationId, UserId},
     mirror::{
-        Answered, Ask, Asking, DirectoryError, Doing, EmailAddress, Person, PersonKey,
-        SignInTicket, SignIns,
+        Answered, Ask, Asking, DirectoryError, Doing, Person, PersonKey, SignInTicket, SignIns,
     },
 };
 
@@ -108,13 +107,11 @@ impl ClerkPerson {
     fn is_meant_by(&self, key: &PersonKey) -> bool {
         match key {
             PersonKey::ExternalId(id) => self.external_id.as_ref() == Some(id),
-            PersonKey::Email(address) => {
-                let wanted = EmailAddress::key(address);
-                self.email_addresses.iter().flatten().any(|email| {
-                    EmailAddress::key(&email.email_address) == wanted
-                        && is_verified(email.verification.as_ref())
-                })
-            }
+            // Beyond ASCII nothing is folded: a KELVIN SIGN is no k.
+            PersonKey::Email(address) => self.email_addresses.iter().flatten().any(|email| {
+                email.email_address.eq_ignore_ascii_case(address)
+                    && is_verified(email.verification.as_ref())
+            }),
             PersonKey::ExternalAccount {
                 provider,
                 provider_user_id,
@@ -126,14 +123,20 @@ impl ClerkPerson {
         }
     }
 
+    /// What Clerk always says and has not said here is not known: whoever may be banned is not let in.
+    /// That is asked of who is meant only, and not of whoever else a filter finds.
     fn into_person(self) -> Result<Person, Unreadable> {
         let id = UserId::try_from(self.id);
+        let said = |member: Option<bool>, name: &str| {
+            member.ok_or_else(|| Unreadable::Member(format!("{name} is absent")))
+        };
         Ok(Person {
             id: id.map_err(|_| Unreadable::Member("id is not a user's id".to_owned()))?,
-            banned: self.banned == Some(true),
-            locked: self.locked == Some(true),
+            banned: said(self.banned, "banned")?,
+            locked: said(self.locked, "locked")?,
+            // Only organizations with a directory have it.
             deprovisioned: self.deprovisioned == Some(true),
-            second_factor: self.two_factor_enabled == Some(true),
+            second_factor: said(self.two_factor_enabled, "two_factor_enabled")?,
         })
     }
 }
@@ -267,5 +270,56 @@ async fn make_ticket(
     match ticket.token {
         Some(SecretText(token)) => Ok(Some(SignInTicket(token))),
         None => Err(unusable(Unreadable::Member("token is absent".to_owned()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn user() -> Value {
+        json!({
+            "id": "user_1", "external_id": "crm-1",
+            "banned": false, "locked": false, "two_factor_enabled": false,
+            "email_addresses": [
+                {"email_address": "Kate@acme.example", "verification": {"status": "verified"}},
+            ],
+        })
+    }
+
+    fn read(user: Value) -> ClerkPerson {
+        serde_json::from_value(user).expect("a user")
+    }
+
+    #[test]
+    fn what_clerk_does_not_say_of_who_is_meant_is_not_taken_for_a_no() {
+        let person = read(user()).into_person().expect("all is said");
+        assert!(!person.banned && !person.locked && !person.second_factor);
+        for member in ["banned", "locked", "two_factor_enabled"] {
+            let mut absent = user();
+            absent.as_object_mut().expect("an object").remove(member);
+            let mut null = user();
+            null[member] = Value::Null;
+            let mut yes = user();
+            yes[member] = json!(true);
+            for unsaid in [absent, null] {
+                let error = unusable(read(unsaid).into_person().expect_err(member));
+                assert!(error.to_string().contains(member), "{error}");
+            }
+            let person = read(yes).into_person().expect("said");
+            assert!(
+                person.banned || person.locked || person.second_factor,
+                "{member}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_address_is_the_same_in_another_case_of_ascii_and_in_no_other() {
+        let is_meant = |address: &str| read(user()).is_meant_by(&PersonKey::Email(address.into()));
+        assert!(is_meant("kate@ACME.example"));
+        assert!(!is_meant("\u{212A}ate@acme.example"), "a KELVIN SIGN");
     }
 }
