@@ -1,6 +1,9 @@
 //! `[[instance.provider]]`: the identity providers whose users an instance lets in (docs/sso.md).
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{
+    ops::{Range, RangeInclusive},
+    time::Duration,
+};
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -73,6 +76,7 @@ pub(super) fn read(
             break;
         }
         let place = provider.name.span();
+        let finds_by = provider.finds_by();
         let Some(settings) = reader.provider(provider) else {
             continue;
         };
@@ -83,9 +87,53 @@ pub(super) fn read(
             let why = format!("is the name of another, {:?}", settings.rules.name.as_str());
             reader.refuse("name", &Spanned::new(place, ()), why);
         }
+        for other in &read {
+            if let Some((key, shared)) = shared_users(&settings.rules, &other.rules) {
+                let [one, two] = [&settings, other].map(|it| it.rules.name.as_str());
+                let why = format!(
+                    "{shared} of provider {one:?}, and of provider {two:?} of another issuer: either \
+                     could speak for the other's users; leave it to one of them, or put them in \
+                     instances of their own"
+                );
+                reader.refuse(key, &Spanned::new(finds_by.clone(), ()), why);
+            }
+        }
         read.push(settings);
     }
     read
+}
+
+/// By what two issuers may mean one user, whoever of them it is that knows the user. An issuer vouches
+/// for its own `sub` only, and nobody else's.
+fn shared_users(one: &Provider, other: &Provider) -> Option<(&'static str, String)> {
+    if one.issuer == other.issuer {
+        return None;
+    }
+    match (&one.find_by, &other.find_by) {
+        (FindBy::ExternalId, FindBy::ExternalId) => {
+            Some(("match", "\"external_id\" is".to_owned()))
+        }
+        (FindBy::ExternalAccount(one), FindBy::ExternalAccount(other)) if one == other => {
+            Some(("external_account", format!("{one:?} is")))
+        }
+        (FindBy::VerifiedEmail(ones), FindBy::VerifiedEmail(others)) => {
+            let shared = ones.iter().find(|domain| others.contains(domain))?;
+            Some(("email_domains", format!("{shared:?} is")))
+        }
+        (
+            FindBy::ExternalId | FindBy::ExternalAccount(_) | FindBy::VerifiedEmail(_),
+            FindBy::ExternalId | FindBy::ExternalAccount(_) | FindBy::VerifiedEmail(_),
+        ) => None,
+    }
+}
+
+impl ProviderText {
+    /// Where it stands by what its users are found.
+    fn finds_by(&self) -> Range<usize> {
+        let domains = self.email_domains.as_ref().map(Spanned::span);
+        let account = self.external_account.as_ref().map(Spanned::span);
+        domains.or(account).unwrap_or_else(|| self.r#match.span())
+    }
 }
 
 struct Reader<'a> {
@@ -306,7 +354,7 @@ impl Reader<'_> {
                 let found = self.texts("email_domains", Some(domains));
                 for domain in found.iter().filter(|domain| !is_domain(domain)) {
                     let why = format!(
-                        "has {domain:?}; expected a domain in lower case, without \"@\" or a wildcard"
+                        "has {domain:?}; expected a domain in lower case and ASCII, without \"@\" or a wildcard"
                     );
                     self.refuse("email_domains", domains, why);
                 }
@@ -380,7 +428,8 @@ fn is_clerks_provider(name: &str) -> bool {
 }
 
 fn is_domain(text: &str) -> bool {
-    text.len() <= 253
+    text.is_ascii()
+        && text.len() <= 253
         && text.contains('.')
         && !text.starts_with('.')
         && !text.ends_with('.')

@@ -140,6 +140,10 @@ fn what_is_wrong_is_said_with_its_place_and_what_to_do() {
             "in lower case",
         ),
         (
+            replaced("[\"example.com\"]", "[\"caf\u{e9}.example\"]"),
+            "and ASCII",
+        ),
+        (
             replaced("[\"example.com\"]", "[\"com\"]"),
             "expected a domain",
         ),
@@ -220,5 +224,58 @@ fn what_is_wrong_is_said_with_its_place_and_what_to_do() {
     ] {
         let said = read_text(&text).expect_err(expected).join("\n");
         assert!(said.contains(expected), "{said}\nlacks {expected}");
+    }
+}
+
+/// Each issuer vouches for its own users, and must not be able to speak of another's.
+#[test]
+fn two_issuers_of_one_instance_share_no_users() {
+    let provider = |name: &str, issuer: &str, found: &str| {
+        format!(
+            "[[provider]]\nname = \"{name}\"\nissuer = \"https://{issuer}\"\n\
+             client_ids = [\"c\"]\nmfa = \"off\"\n{found}\n"
+        )
+    };
+    let id = "match = \"external_id\"";
+    let account = |name| format!("match = \"external_account\"\nexternal_account = \"{name}\"");
+    let emails =
+        |domains: &[&str]| format!("match = \"verified_email\"\nemail_domains = {domains:?}");
+    let two = |issuer: &str, one: &str, other: &str| {
+        let whole = provider("one", "a.example", one) + &provider("two", issuer, other);
+        read_text(whole.strip_prefix("[[provider]]").expect("a table"))
+    };
+    for (one, other, expected) in [
+        (
+            id.to_owned(),
+            id.to_owned(),
+            "provider.match line 12, column 9: \"external_id\" is of provider \"two\", and of \
+             provider \"one\" of another issuer",
+        ),
+        (
+            account("oauth_x"),
+            account("oauth_x"),
+            "provider.external_account line 14, column 20: \"oauth_x\" is of provider \"two\"",
+        ),
+        (
+            emails(&["a.example", "b.example"]),
+            emails(&["c.example", "b.example"]),
+            "provider.email_domains line 14, column 17: \"b.example\" is of provider \"two\"",
+        ),
+    ] {
+        let said = two("b.example", &one, &other)
+            .expect_err(expected)
+            .join("\n");
+        assert!(said.contains(expected), "{said}\nlacks {expected}");
+        assert!(said.contains("leave it to one of them"), "{said}");
+        let same_issuer = two("a.example", &one, &other);
+        assert!(same_issuer.is_ok(), "{same_issuer:?}");
+    }
+    for (one, other) in [
+        (account("oauth_x"), account("oauth_y")),
+        (emails(&["a.example"]), emails(&["b.example"])),
+        (id.to_owned(), account("oauth_x")),
+    ] {
+        let apart = two("b.example", &one, &other);
+        assert!(apart.is_ok(), "{apart:?}");
     }
 }
