@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{HttpJwksSource, InsecureUrl};
 use crate::{
-    identity::is_safe_address,
+    identity::{is_of_this_machine, is_safe_address},
     keys::{FetchError, JwksSource},
 };
 
@@ -18,12 +18,16 @@ use crate::{
 pub struct DiscoveredJwksSource {
     document: HttpJwksSource,
     issuer: Box<str>,
+    /// Whether the document is of this machine.
+    is_local: bool,
 }
 
 impl DiscoveredJwksSource {
     /// By the document at `url`, which must be that of `issuer`.
     pub fn new(url: Url, issuer: &str) -> Result<Self, InsecureUrl> {
+        let is_local = is_of_this_machine(&url);
         Ok(Self {
+            is_local,
             document: HttpJwksSource::new(url, None)?,
             issuer: issuer.into(),
         })
@@ -31,15 +35,16 @@ impl DiscoveredJwksSource {
 
     async fn keys(&self) -> Result<Vec<u8>, FetchError> {
         let document = self.document.fetch().await?;
-        let url = jwks_uri(&document, &self.issuer)?;
+        let url = jwks_uri(&document, &self.issuer, self.is_local)?;
         let source = HttpJwksSource::new(url, None);
         let source = source.map_err(|error| FetchError::Discovery(error.to_string()))?;
         source.fetch().await
     }
 }
 
-/// A document of another issuer is not looked at any further (§4.3).
-fn jwks_uri(document: &[u8], issuer: &str) -> Result<Url, FetchError> {
+/// A document of another issuer is not looked at any further (§4.3), and one of elsewhere sends nobody to
+/// this machine in plain text.
+fn jwks_uri(document: &[u8], issuer: &str, is_local: bool) -> Result<Url, FetchError> {
     let wrong = |why: &str| FetchError::Discovery(why.to_owned());
     // Serde would take a list of both for a document.
     let document: Option<Map<String, Value>> = serde_json::from_slice(document).ok();
@@ -51,9 +56,9 @@ fn jwks_uri(document: &[u8], issuer: &str) -> Result<Url, FetchError> {
         return Err(wrong("it is of another issuer"));
     }
     match Url::parse(jwks_uri) {
-        Ok(url) if is_safe_address(&url) => Ok(url),
+        Ok(url) if is_safe_address(&url) && (is_local || url.scheme() == "https") => Ok(url),
         Ok(_) | Err(_) => Err(wrong(
-            "its jwks_uri is not https, nor an address of this machine",
+            "its jwks_uri is not https, nor an address of this machine in a document of this machine",
         )),
     }
 }
@@ -74,7 +79,7 @@ mod tests {
     fn only_the_issuers_own_document_names_its_keys_and_only_at_a_safe_address() {
         let issuer = "https://idp.example.com";
         let named = |document: Value| {
-            let url = jwks_uri(document.to_string().as_bytes(), issuer);
+            let url = jwks_uri(document.to_string().as_bytes(), issuer, false);
             url.map(|url| url.to_string()).ok()
         };
         let keys = "https://keys.example.com/jwks";
@@ -92,6 +97,10 @@ mod tests {
                 json!({"issuer": issuer, "jwks_uri": "http://keys.example.com"}),
             ),
             (
+                "this machine, of elsewhere",
+                json!({"issuer": issuer, "jwks_uri": "http://127.0.0.1:9/jwks"}),
+            ),
+            (
                 "a file",
                 json!({"issuer": issuer, "jwks_uri": "file:///etc/passwd"}),
             ),
@@ -100,5 +109,20 @@ mod tests {
         ] {
             assert_eq!(named(document), None, "{what}");
         }
+
+        let local = json!({"issuer": issuer, "jwks_uri": "http://127.0.0.1:9/jwks"}).to_string();
+        let url = jwks_uri(local.as_bytes(), issuer, true).expect("both of this machine");
+        assert_eq!(url.as_str(), "http://127.0.0.1:9/jwks");
+    }
+
+    #[test]
+    fn only_a_document_of_this_machine_is_local() {
+        let is_local = |url: &str| {
+            let url = Url::parse(url).expect("an address");
+            let source = DiscoveredJwksSource::new(url, "issuer");
+            source.expect("safe").is_local
+        };
+        assert!(is_local("http://127.0.0.1:9/x"));
+        assert!(!is_local("https://idp.example.com/x"));
     }
 }

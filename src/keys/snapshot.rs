@@ -96,7 +96,7 @@ pub(super) enum Unusable {
     Unreadable(SnapshotError),
     #[error("holds no key set")]
     Form,
-    #[error("is of another issuer, {0}")]
+    #[error("is of another issuer or address, {0}")]
     OtherIssuer(String),
     #[error("was fetched at {0}, longer ago than keys are trusted")]
     TooOld(Timestamp),
@@ -105,7 +105,8 @@ pub(super) enum Unusable {
 }
 
 impl Snapshot {
-    /// Reads what `store` keeps; it is believed only for the same issuer.
+    /// Reads what `store` keeps; it is believed only for the same issuer, which may have behind it
+    /// where its keys come from.
     pub async fn open(store: Arc<dyn SnapshotStore>, keys_of: KeysOf, issuer: &str) -> Self {
         let kept = store.load(&keys_of).await;
         Self {

@@ -96,7 +96,11 @@ async fn keyring(
     let snapshot = match with.snapshots {
         Some(store) => {
             let keys_of = KeysOf::provider(instance, &rules.name);
-            Some(Snapshot::open(Arc::clone(store), keys_of, &rules.issuer).await)
+            // Keys of an address that is no longer configured are not believed either, whether or not
+            // the new one answers.
+            let (ProviderKeys::Discovery(from) | ProviderKeys::Jwks(from)) = keys;
+            let whose = format!("{} {from}", rules.issuer);
+            Some(Snapshot::open(Arc::clone(store), keys_of, &whose).await)
         }
         None => None,
     };
