@@ -26,7 +26,9 @@ pub use self::authorize_request::{
 pub use self::check_org_permission::{
     Checker, Consistency, Decision, OrgAnswer, OrgQuestion, OrganizationRef, Subject, Unanswerable,
 };
-pub use self::exchange_assertion::{Exchange, ExchangeAnswer, Exchanger, TICKET_LIFETIME, Ticket};
+pub use self::exchange_assertion::{
+    Exchange, ExchangeAnswer, Exchanger, Left, NoAnswer, TICKET_LIFETIME, Ticket,
+};
 pub use self::fact_cache::FactCacheStats;
 pub use self::instances::{DuplicateIssuer, IdentityProvider, Instance, InstanceSerial, Instances};
 pub use self::lookups::Lookups;

@@ -10,7 +10,10 @@ use crate::{
     explain::{Rule, Steps},
     identity::{OrganizationId, Timestamp, UserId},
     keys::{Lookup, VerifyingKey},
-    mirror::{Ask, Coordination, Join, MembershipAnswer, Person, PersonKey, SignInTicket, SignIns},
+    mirror::{
+        Ask, Coordination, DirectoryError, Join, MembershipAnswer, Person, PersonKey, SignInTicket,
+        SignIns,
+    },
     reason::Reason,
     token::quoted,
 };
@@ -70,7 +73,27 @@ pub enum ExchangeAnswer {
         denial: Denial,
         /// Whom it would have been for, where that is known.
         user_id: Option<UserId>,
+        /// What is left of the assertion.
+        left: Left,
     },
+}
+
+/// Whether an assertion that got no ticket can still get one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// It is as good as it was.
+    Good,
+    /// It is used up: the same call again can only be denied as a replay.
+    Used,
+}
+
+/// It cannot be told whether there is a ticket.
+#[derive(Clone, Copy, Debug)]
+pub struct NoAnswer {
+    /// Why not.
+    pub cannot_tell: CannotTell,
+    /// What is left of the assertion.
+    pub left: Left,
 }
 
 /// A ticket that redeems at Clerk for a session. `Debug` prints nothing of it.
@@ -100,6 +123,12 @@ impl From<CannotTell> for Refusal {
     fn from(cannot_tell: CannotTell) -> Self {
         Self::CannotTell(cannot_tell)
     }
+}
+
+/// What is known when it ends, however it does.
+struct SoFar {
+    user_id: Option<UserId>,
+    left: Left,
 }
 
 /// Whom the ticket is for.
@@ -132,12 +161,21 @@ impl Exchanger {
         exchange: &Exchange<'_>,
         now: Timestamp,
         steps: &mut Steps,
-    ) -> Result<ExchangeAnswer, CannotTell> {
-        let mut user_id = None;
-        match self.decide(exchange, now, &mut user_id, steps).await {
+    ) -> Result<ExchangeAnswer, NoAnswer> {
+        let mut so_far = SoFar {
+            user_id: None,
+            left: Left::Good,
+        };
+        let decided = self.decide(exchange, now, &mut so_far, steps).await;
+        let SoFar { user_id, left } = so_far;
+        match decided {
             Ok(answer) => Ok(answer),
-            Err(Refusal::Denied(denial)) => Ok(ExchangeAnswer::Denied { denial, user_id }),
-            Err(Refusal::CannotTell(cannot_tell)) => Err(cannot_tell),
+            Err(Refusal::Denied(denial)) => Ok(ExchangeAnswer::Denied {
+                denial,
+                user_id,
+                left,
+            }),
+            Err(Refusal::CannotTell(cannot_tell)) => Err(NoAnswer { cannot_tell, left }),
         }
     }
 
@@ -145,7 +183,7 @@ impl Exchanger {
         &self,
         exchange: &Exchange<'_>,
         now: Timestamp,
-        user_id: &mut Option<UserId>,
+        so_far: &mut SoFar,
         steps: &mut Steps,
     ) -> Result<ExchangeAnswer, Refusal> {
         let Exchange {
@@ -194,7 +232,7 @@ impl Exchanger {
         let found = clerk.people(&key, steps).await?;
         let whose = match assertion::one_of(found, steps)? {
             Some(person) => {
-                *user_id = Some(person.id.clone());
+                so_far.user_id = Some(person.id.clone());
                 Whose::Of(person)
             }
             None if rules.create_users => {
@@ -217,15 +255,16 @@ impl Exchanger {
                 || "an explanation uses no assertion up, nor looks whether it was",
             );
             return Ok(ExchangeAnswer::Would {
-                user_id: user_id.clone(),
+                user_id: so_far.user_id.clone(),
             });
         }
         self.use_up(instance, &assertion, steps).await?;
+        so_far.left = Left::Used;
         let person = match whose {
             Whose::Of(person) => person,
             Whose::New => {
                 let person = clerk.create(&key, steps).await?;
-                *user_id = Some(person.id.clone());
+                so_far.user_id = Some(person.id.clone());
                 // It may be one who was there after all, and of whom nothing was asked yet.
                 assertion::standing(&person, steps)?;
                 assertion::second_factor(&assertion, rules, Some(person.second_factor), steps)?;
@@ -237,10 +276,7 @@ impl Exchanger {
             .await
             .map_err(|error| cannot_tell(error, Rule::Replay, instance, steps))?;
         let Some(ticket) = made else {
-            return Err(Refusal::Denied(Denial {
-                reason: Reason::UserDeleted,
-                rule: Rule::User,
-            }));
+            return Err(gone(organization));
         };
         Ok(ExchangeAnswer::Ticket(Ticket {
             ticket,
@@ -406,6 +442,21 @@ fn may_enter(
     Ok(())
 }
 
+/// There is nobody any more to make a ticket for. Clerk says only that something is not there: where an
+/// organization was named, too, it may be that.
+fn gone(organization: Option<&OrganizationId>) -> Refusal {
+    match organization {
+        None => Refusal::Denied(Denial {
+            reason: Reason::UserDeleted,
+            rule: Rule::User,
+        }),
+        Some(_) => {
+            let retry_after = CONFIGURATION_RETRY_AFTER;
+            Refusal::CannotTell(CannotTell::ClerkUnavailable { retry_after })
+        }
+    }
+}
+
 /// Clerk, as one exchange asks it.
 struct Clerk<'a> {
     instance: &'a Instance,
@@ -437,9 +488,40 @@ impl Clerk<'_> {
             Err(error) => error,
         };
         let found = self.people(key, steps).await?;
-        match assertion::one_of(found, steps)? {
-            Some(person) => Ok(person),
-            None => Err(cannot_tell(error, Rule::User, self.instance, steps).into()),
+        if let Some(person) = assertion::one_of(found, steps)? {
+            return Ok(person);
         }
+        // Clerk has said no to this one user: nobody is there, and nobody can be made.
+        if let DirectoryError::Rejected { cause } = &error {
+            let instance = &self.instance.name;
+            warn!(%instance, cause, "Clerk makes no user for an assertion; see create_users in docs/sso.md");
+            steps.failed(Rule::User, || format!("Clerk makes no such user: {cause}"));
+            return Err(Refusal::Denied(Denial {
+                reason: Reason::UserUnmatched,
+                rule: Rule::User,
+            }));
+        }
+        Err(cannot_tell(error, Rule::User, self.instance, steps).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_the_user_was_deleted_is_said_only_where_nothing_else_can_be_gone() {
+        let organization = "org_acme".parse().expect("an id");
+        assert!(matches!(
+            gone(None),
+            Refusal::Denied(Denial {
+                reason: Reason::UserDeleted,
+                ..
+            })
+        ));
+        assert!(matches!(
+            gone(Some(&organization)),
+            Refusal::CannotTell(CannotTell::ClerkUnavailable { .. })
+        ));
     }
 }

@@ -228,6 +228,17 @@ impl KnownCaller {
         Err(Refused::not_allowed(self.name(), may_not))
     }
 
+    /// Lets it ask what would come of an assertion, or says why not: only who may exchange one may.
+    pub fn admit_exchange(&self) -> Result<(), Refused> {
+        let rpcs = self.in_force.rules.rights(self.who).rpcs;
+        if rpcs.has(GuardedRpc::ExchangeAssertion) {
+            return Ok(());
+        }
+        self.account().count(CallerOutcome::Denied);
+        let may_not = "ask about an assertion (it may not call ExchangeAssertion)";
+        Err(Refused::not_allowed(self.name(), may_not))
+    }
+
     fn account(&self) -> &Account {
         self.in_force.account(self.who)
     }

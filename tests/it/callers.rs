@@ -348,6 +348,37 @@ rpcs = ["CheckOrgPermission", "BatchCheckOrgPermission", "ExplainDecision"]
 any_user = true
 "#;
 
+const BY_ASSERTION: &str = r#"
+[anyone]
+rpcs = ["ExplainDecision"]
+
+[[caller]]
+name = "billing"
+bearer_files = ["@/billing"]
+rpcs = ["ExplainDecision", "ExchangeAssertion"]
+"#;
+
+#[tokio::test]
+async fn an_assertion_is_explained_to_those_who_may_exchange_it() {
+    let scene = Scene::start(BY_ASSERTION).await;
+    let explain = || proto::ExplainDecisionRequest {
+        decision: Some(Decision::ExchangeAssertion(
+            proto::ExchangeAssertionRequest {
+                provider: "acme".to_owned(),
+                assertion: "a.b.c".to_owned(),
+                ..Default::default()
+            },
+        )),
+    };
+    let mut client = scene.fixture.client.clone();
+    let answer = client.explain_decision(bearing(explain(), BILLING)).await;
+    let answer = answer.expect("it may").into_inner();
+    assert_eq!(answer.reason(), proto::Reason::ProviderUnknown);
+    let may_not = "may not ask about an assertion";
+    assert_not_allowed(client.explain_decision(explain()).await, may_not);
+    scene.fixture.stop().await;
+}
+
 #[tokio::test]
 async fn a_user_without_a_token_is_asked_about_by_those_who_may() {
     let scene = Scene::start(BY_ID).await;

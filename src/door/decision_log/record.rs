@@ -61,6 +61,8 @@ pub(in crate::door) struct Record<'a> {
     pub(in crate::door) source: Option<Source>,
     /// What came of a browser's handshake.
     pub(in crate::door) handshake: Option<&'static str>,
+    /// The identity provider whose assertion it is; only one that is configured.
+    pub(in crate::door) provider: Option<&'a str>,
 }
 
 impl<'a> Record<'a> {
@@ -86,6 +88,7 @@ impl<'a> Record<'a> {
             organization: None,
             source: None,
             handshake: None,
+            provider: None,
         }
     }
 
@@ -184,6 +187,7 @@ impl<'a> Record<'a> {
             organization: self.organization,
             source: self.source.map(Source::name),
             handshake: self.handshake,
+            provider: self.provider,
             latency_microseconds: u64::try_from(made.latency.as_micros()).unwrap_or(u64::MAX),
             sample_rate: made.sample_rate,
         };
@@ -279,6 +283,8 @@ struct Line<'a> {
     source: Option<&'static str>,
     #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     handshake: Option<&'static str>,
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
+    provider: Option<&'a str>,
     latency_microseconds: u64,
     sample_rate: f64,
 }
@@ -310,6 +316,7 @@ impl Line<'_> {
             organization,
             source,
             handshake,
+            provider,
             latency_microseconds,
             sample_rate,
         } = *self;
@@ -340,6 +347,7 @@ impl Line<'_> {
             ("organization", organization),
             ("source", source),
             ("handshake", handshake),
+            ("provider", provider),
         ] {
             if let Some(text) = text {
                 put(line, name, text);
@@ -386,7 +394,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_line_is_what_serde_makes_of_it(
-            texts in vec(option::of("[ -~]{0,40}|\\PC{0,40}|[\\x00-\\x7f]{0,40}"), 15),
+            texts in vec(option::of("[ -~]{0,40}|\\PC{0,40}|[\\x00-\\x7f]{0,40}"), 16),
             (millis, step) in (prop_oneof![any::<i64>(), 0..4_000_000_000_000_i64], -3_000..3_000_i64),
             (latency, sample_rate) in (any::<u64>(), 0.0..=1.0_f64),
             ruling in 0..3_usize,
@@ -415,6 +423,7 @@ mod tests {
                 organization: text(14),
                 source: text(0).map(|_| "TOKEN"),
                 handshake: text(1).map(|_| "sent"),
+                provider: text(15),
                 latency_microseconds: latency,
                 sample_rate,
             };

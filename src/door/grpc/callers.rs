@@ -82,6 +82,17 @@ pub(super) fn may_ask_about_anybody(
     })
 }
 
+/// Whether a caller may ask what would come of an assertion.
+pub(super) fn may_exchange(caller: Option<&KnownCaller>, rpc: &'static str) -> Result<(), Status> {
+    let Some(caller) = caller else {
+        return Ok(());
+    };
+    caller.admit_exchange().map_err(|refused| {
+        log(&refused, rpc, None);
+        status::refused_caller(&refused, rpc)
+    })
+}
+
 /// A denial is said; that a caller is over its limit is counted only, as there may be many.
 fn log(refused: &Refused, rpc: &'static str, peer: Option<SocketAddr>) {
     if let Refused::NotAllowed { caller, why } = refused {

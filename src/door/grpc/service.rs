@@ -219,11 +219,18 @@ impl AuthzDoor {
             // A token is its own permission to ask.
             None | Some(Subject::Token(_) | Subject::Http(_)) => Ok(()),
             Some(Subject::UserId(_)) => callers::may_ask_about_anybody(caller, rpc.name())
-                .inspect_err(|_| {
-                    let outcome = CallOutcome::Decided(Reason::CallerNotAllowed);
-                    self.calls.count(rpc, outcome);
-                }),
+                .inspect_err(|_| self.count_refused_caller(rpc)),
         }
+    }
+
+    /// Whether its caller may ask what would come of an assertion.
+    fn may_exchange(&self, rpc: Rpc, caller: Option<&KnownCaller>) -> Result<(), Status> {
+        callers::may_exchange(caller, rpc.name()).inspect_err(|_| self.count_refused_caller(rpc))
+    }
+
+    fn count_refused_caller(&self, rpc: Rpc) {
+        let outcome = CallOutcome::Decided(Reason::CallerNotAllowed);
+        self.calls.count(rpc, outcome);
     }
 
     fn invalid(&self, rpc: Rpc, violations: Vec<Violation>) -> Status {
@@ -240,6 +247,12 @@ impl AuthzDoor {
     }
 
     fn cannot_tell(&self, asked: Asked<'_>, cannot_tell: CannotTell) -> Status {
+        self.untold(asked, cannot_tell);
+        status::cannot_tell(cannot_tell)
+    }
+
+    /// Counts, logs and records that it cannot be told.
+    fn untold(&self, asked: Asked<'_>, cannot_tell: CannotTell) {
         let Asked { rpc, id, .. } = asked;
         let reason = cannot_tell.reason();
         self.calls.count(rpc, CallOutcome::Decided(reason));
@@ -263,7 +276,6 @@ impl AuthzDoor {
             }
         );
         self.refused(asked, Ruling::CannotTell, reason);
-        status::cannot_tell(cannot_tell)
     }
 
     /// The number of requests in a batch, if it is one that is worked on. By its caller's rate it is

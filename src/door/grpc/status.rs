@@ -7,7 +7,12 @@ use prost::Message;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
 
-use crate::{assertion::Denial, authz::CannotTell, callers::Refused, reason::Reason};
+use crate::{
+    assertion::Denial,
+    authz::{CannotTell, Left, NoAnswer},
+    callers::Refused,
+    reason::Reason,
+};
 
 /// `google.rpc.ErrorInfo.domain` of every error of ours.
 pub(crate) const DOMAIN: &str = "clerk-authz";
@@ -79,18 +84,43 @@ pub(crate) fn denied(reason: Reason) -> Status {
 
 /// An identity provider's assertion was denied; of one that cannot be believed it is said which rule it
 /// breaks.
-pub(crate) fn assertion_denied(denial: Denial) -> Status {
+pub(crate) fn assertion_denied(denial: Denial, left: Left) -> Status {
     let Denial { reason, rule } = denial;
-    let metadata = match reason {
-        Reason::AssertionInvalid => HashMap::from([("rule".to_owned(), rule.name().to_owned())]),
-        _ => HashMap::new(),
-    };
+    let mut metadata = what_is_left(left);
+    if reason == Reason::AssertionInvalid {
+        metadata.insert("rule".to_owned(), rule.name().to_owned());
+    }
     let message = match reason {
         Reason::AssertionInvalid => format!("{reason}: {}; rule {rule}", reason.description()),
         _ => format!("{reason}: {}", reason.description()),
     };
     let details = ErrorDetails::with_error_info(reason.name(), DOMAIN, metadata);
     Status::with_error_details(code(reason), message, details)
+}
+
+/// Of an assertion that is used up it is said: there is no use in the same call.
+fn what_is_left(left: Left) -> HashMap<String, String> {
+    match left {
+        Left::Good => HashMap::new(),
+        Left::Used => HashMap::from([("assertion_used".to_owned(), "true".to_owned())]),
+    }
+}
+
+/// It cannot be told whether an assertion gets a ticket; when to ask again is said where that can help.
+pub(crate) fn cannot_tell_of_assertion(no_answer: NoAnswer) -> Status {
+    let NoAnswer { cannot_tell, left } = no_answer;
+    match left {
+        Left::Good => self::cannot_tell(cannot_tell),
+        Left::Used => {
+            let reason = cannot_tell.reason();
+            let details = ErrorDetails::with_error_info(reason.name(), DOMAIN, what_is_left(left));
+            let message = format!(
+                "{reason}: {}; the assertion is used up",
+                reason.description()
+            );
+            Status::with_error_details(code(reason), message, details)
+        }
+    }
 }
 
 /// It cannot be told.

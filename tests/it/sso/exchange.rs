@@ -8,7 +8,8 @@ use clerk_authz::{
     },
 };
 use futures_util::future::join_all;
-use tonic::Code;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use super::{BY_EMAIL, Scene, client, denied, exchanging, said};
 use crate::support::{
@@ -189,6 +190,17 @@ async fn whoever_is_denied_has_used_nothing_up() {
     scene.stop().await;
 }
 
+/// Whether the assertion is said to be used up, and whether it is said when to ask again.
+fn left(status: &Status) -> (bool, bool) {
+    let details = status.get_error_details();
+    let info = details.error_info().expect("ErrorInfo");
+    let used = info.metadata.get("assertion_used");
+    (
+        used.is_some_and(|used| used == "true"),
+        details.retry_info().is_some(),
+    )
+}
+
 /// It is used up before the ticket is made, so that nobody gets two; and no ticket is asked for twice
 /// where it is not known whether the first was made.
 #[tokio::test]
@@ -205,6 +217,7 @@ async fn where_clerk_fails_at_the_ticket_it_cannot_be_told_and_the_assertion_is_
         (status.code(), &*reason_of(&status)),
         (Code::Unavailable, "CLERK_UNAVAILABLE")
     );
+    assert_eq!(left(&status), (true, false), "no use in asking again");
     assert_eq!(instance.api_requests(Endpoint::SignInTokens), 1);
     instance.clear_faults();
     let status = scene
@@ -224,6 +237,7 @@ async fn where_clerk_fails_at_the_ticket_it_cannot_be_told_and_the_assertion_is_
         (status.code(), &*reason_of(&status)),
         (Code::Unavailable, "CLERK_UNAVAILABLE")
     );
+    assert_eq!(left(&status), (false, true), "worth asking again");
     instance.clear_faults();
     assert!(scene.exchange(exchanging(&assertion)).await.is_ok());
     scene.stop().await;
@@ -327,6 +341,28 @@ async fn who_is_new_is_made_once_where_that_is_configured() {
         denied("USER_UNMATCHED", "")
     );
     strict.stop().await;
+}
+
+/// Somebody has the address and has not verified it: nobody is meant, and nobody can be made.
+#[tokio::test]
+async fn whom_clerk_refuses_to_make_is_unmatched_and_the_assertion_is_used() {
+    let scene = Scene::start(&format!("{BY_EMAIL}create_users = true\n")).await;
+    let directory = scene.fixture.instance().directory();
+    let mut user = User::with_email("erin@example.com");
+    user.emails[0].verified = false;
+    directory.create_user(user).expect("made");
+    let asked = |email: &str| {
+        let spec = AssertionSpec::default().with_claim("email", email.into());
+        exchanging(&scene.assertion(spec))
+    };
+    let erin = asked("erin@example.com");
+    let status = scene.exchange(erin.clone()).await.expect_err("refused");
+    assert_eq!(said(&status), denied("USER_UNMATCHED", ""));
+    assert_eq!(left(&status), (true, false));
+    let status = scene.exchange(erin).await.expect_err("used");
+    assert_eq!(said(&status), denied("ASSERTION_REPLAYED", ""));
+    assert!(scene.exchange(asked("fay@example.com")).await.is_ok());
+    scene.stop().await;
 }
 
 #[tokio::test]

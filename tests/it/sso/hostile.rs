@@ -2,7 +2,7 @@
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use clerk_authz::emulator::AssertionSpec;
+use clerk_authz::{door::grpc::proto::Reason, emulator::AssertionSpec};
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -34,7 +34,7 @@ async fn each_hostile_assertion_is_denied_with_its_reason() {
         .fixture
         .mint(&clerk_authz::emulator::TokenSpec::session("user_alice"));
     let pem = scene.fixture.instance().public_key_pem();
-    // A key of another provider's, under a name that this one has not.
+    // Signed with another provider's key, which has the name of one of this one's.
     let stranger = Scene::start(BY_EMAIL).await;
     let others = stranger
         .assertion(alice().with_claim("iss", json!(scene.fixture.instance().identity_provider())));
@@ -211,6 +211,24 @@ async fn each_hostile_assertion_is_denied_with_its_reason() {
             ),
             denied("MFA_REQUIRED", ""),
         ),
+        (
+            "a KELVIN SIGN for a k",
+            with("email", json!("\u{212A}ate@acme.example")),
+            denied("USER_UNMATCHED", ""),
+        ),
+        (
+            "a KELVIN SIGN in the domain",
+            with("email", json!("x@\u{212A}iosk.example")),
+            denied("USER_UNMATCHED", ""),
+        ),
+        (
+            "a logout token",
+            with(
+                "events",
+                json!({"http://schemas.openid.net/event/backchannel-logout": {}}),
+            ),
+            invalid("claims"),
+        ),
         ("no form", "not.an.assertion".to_owned(), invalid("form")),
         ("too long", "a".repeat(16 * 1024 + 1), invalid("size")),
     ] {
@@ -278,6 +296,38 @@ async fn who_may_not_sign_in_at_clerk_gets_no_ticket() {
         .await
         .expect_err("deleted");
     assert_eq!(said(&status), denied("USER_UNMATCHED", ""));
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn keys_that_were_kept_are_not_those_of_another_address() {
+    let scene = Scene::start(BY_EMAIL).await;
+    let assertion = scene.assertion(AssertionSpec::of("user_alice"));
+    let explained = async || scene.explain(exchanging(&assertion)).await.reason();
+    // Another name among the rules leaves the keys of the address; they are in the database by then.
+    scene.rewrite("[\"emulator-client\"]", "[\"another-client\"]");
+    eventually("it is read", async || {
+        explained().await == Reason::AssertionInvalid
+    })
+    .await;
+
+    let own = scene.fixture.instance().identity_provider();
+    scene.rewrite(
+        BY_EMAIL,
+        &format!("jwks_url = \"{own}/nowhere\"\n{BY_EMAIL}"),
+    );
+    scene.rewrite("[\"another-client\"]", "[\"emulator-client\"]");
+    eventually("it is read", async || {
+        explained().await != Reason::AssertionInvalid
+    })
+    .await;
+    assert_eq!(explained().await, Reason::KeysUnavailable);
+
+    scene.rewrite("/nowhere", "/jwks");
+    eventually("its keys are fetched", async || {
+        explained().await == Reason::Unspecified
+    })
+    .await;
     scene.stop().await;
 }
 

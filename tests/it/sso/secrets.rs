@@ -36,6 +36,10 @@ async fn no_ticket_assertion_or_nonce_is_written_at_the_most_verbose() {
     let mut client = client(service.grpc_addr).await;
     let answer = client.exchange_assertion(exchanging(&good)).await;
     let ticket = answer.expect("a ticket").into_inner().ticket;
+    let mut unknown = exchanging(&weak);
+    unknown.provider = "not-configured".to_owned();
+    let denied = client.exchange_assertion(unknown).await;
+    denied.expect_err("no such provider");
     let status = client.exchange_assertion(exchanging(&weak)).await;
     let status = format!("{:?}", status.expect_err("denied"));
     let metrics = get(service.http_addr, "/metrics").await.1;
@@ -47,14 +51,20 @@ async fn no_ticket_assertion_or_nonce_is_written_at_the_most_verbose() {
             line.contains("\"rpc\":\"ExchangeAssertion\"")
                 && line.contains(reason)
                 && line.contains("\"instance\":\"default\"")
+                && line.contains("\"provider\":\"acme\"")
         })
     };
     assert!(record("\"reason\":\"ALLOWED\""), "{records}");
     assert!(record("\"reason\":\"MFA_REQUIRED\""), "{records}");
     assert!(records.contains("\"user_id\":\"user_alice\""), "{records}");
     let count =
-        "clerk_authz_grpc_requests_total{rpc=\"ExchangeAssertion\",outcome=\"MFA_REQUIRED\"}";
-    assert!(metrics.contains("ExchangeAssertion"), "{count}");
+        "clerk_authz_answers_total{rpc=\"ExchangeAssertion\",outcome=\"MFA_REQUIRED\"} 1.0\n";
+    assert!(metrics.contains(count), "{metrics}");
+    let unknown = records
+        .lines()
+        .find(|line| line.contains("PROVIDER_UNKNOWN"));
+    let unknown = unknown.expect("a record");
+    assert!(!unknown.contains("not-configured"), "{unknown}");
     assert!(log.contains("TRACE"), "{log}");
     let (_, signature) = good.rsplit_once('.').expect("a signature");
     let payload = good.split('.').nth(1).expect("a payload");

@@ -61,7 +61,11 @@ impl AuthzDoor {
         let exchanging = exchanger.exchange(&exchange, (self.clock)(), &mut steps);
         let answer = trace::within("exchange_assertion", SpanKind::Internal, exchanging).await;
         let organization = wanted.organization.as_ref().map(OrganizationId::as_str);
-        let asked = asked.in_instance(&wanted.instance, None, organization);
+        let provider = wanted.instance.provider(&request.provider);
+        let provider = provider.map(|provider| provider.rules.name.as_str());
+        let asked = asked
+            .in_instance(&wanted.instance, None, organization)
+            .by_provider(provider);
         match answer {
             Ok(ExchangeAnswer::Ticket(ticket)) => {
                 self.calls.count(rpc, CallOutcome::Accepted);
@@ -71,7 +75,11 @@ impl AuthzDoor {
             }
             // Only of who wants an explanation.
             Ok(ExchangeAnswer::Would { .. }) => Err(Status::internal("no ticket was made")),
-            Ok(ExchangeAnswer::Denied { denial, user_id }) => {
+            Ok(ExchangeAnswer::Denied {
+                denial,
+                user_id,
+                left,
+            }) => {
                 let (reason, rule) = (denial.reason, denial.rule);
                 self.calls.count(rpc, CallOutcome::Decided(reason));
                 info!(
@@ -80,9 +88,12 @@ impl AuthzDoor {
                 );
                 let asked = asked.in_instance(&wanted.instance, user_id.as_ref(), organization);
                 self.refused(asked, Ruling::Denied, reason);
-                Err(status::assertion_denied(denial))
+                Err(status::assertion_denied(denial, left))
             }
-            Err(cannot_tell) => Err(self.cannot_tell(asked, cannot_tell)),
+            Err(no_answer) => {
+                self.untold(asked, no_answer.cannot_tell);
+                Err(status::cannot_tell_of_assertion(no_answer))
+            }
         }
     }
 

@@ -70,6 +70,7 @@ impl AuthzDoor {
                 self.explain_check(id, asked, circumstances).await?
             }
             Some(Asked::ExchangeAssertion(asked)) => {
+                self.may_exchange(RPC, caller)?;
                 self.explain_exchange(id, asked, circumstances.patience)
                     .await?
             }
@@ -200,11 +201,13 @@ impl AuthzDoor {
         let explained = match answer {
             Ok(ExchangeAnswer::Would { user_id }) => accepted(user_id),
             Ok(ExchangeAnswer::Ticket(ticket)) => accepted(Some(ticket.user_id)),
-            Ok(ExchangeAnswer::Denied { denial, user_id }) => Explained {
+            Ok(ExchangeAnswer::Denied {
+                denial, user_id, ..
+            }) => Explained {
                 user_id,
                 ..Explained::denied(denial.reason)
             },
-            Err(cannot_tell) => Explained::cannot_tell(cannot_tell),
+            Err(no_answer) => Explained::cannot_tell(no_answer.cannot_tell),
         };
         Ok((explained, steps))
     }

@@ -28,6 +28,8 @@ pub(super) struct Asked<'a> {
     organization: Option<&'a str>,
     /// The instance, where it is named without a user.
     instance: Option<&'a Instance>,
+    /// The identity provider that vouches for the user; only one that is configured.
+    provider: Option<&'a str>,
 }
 
 impl<'a> Asked<'a> {
@@ -58,6 +60,11 @@ impl<'a> Asked<'a> {
         }
     }
 
+    /// By which identity provider.
+    pub(super) fn by_provider(self, provider: Option<&'a str>) -> Self {
+        Self { provider, ..self }
+    }
+
     fn record(&self, ruling: Ruling, reason: Reason) -> Record<'a> {
         Record {
             request_id: self.id.known(),
@@ -69,6 +76,7 @@ impl<'a> Asked<'a> {
                 .map(|instance| instance.name.as_str()),
             user_id: self.user.map(|(_, user)| user.as_str()),
             organization: self.organization,
+            provider: self.provider,
             ..Record::new(self.rpc, ruling, reason)
         }
     }
@@ -91,6 +99,7 @@ impl AuthzDoor {
             user: None,
             organization: None,
             instance: None,
+            provider: None,
         }
     }
 
