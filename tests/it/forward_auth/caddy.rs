@@ -55,7 +55,7 @@ async fn caddy_serves_what_the_policy_allows_and_nothing_else() {
             "x~clerk!user-id",
         ])
         .await;
-    let asked = scene.assert_follows_the_policy().await;
+    let asked = scene.assert_follows_the_policy(403).await;
     // Refusals arrive whole.
     let refused = scene.raw("/mine/a", &[]).await;
     assert_eq!(json_in(&refused.body)["reason"], "TOKEN_MISSING");

@@ -92,7 +92,7 @@ async fn nginx_serves_what_the_policy_allows_and_nothing_else() {
         "x.clerk.user.id",
     ];
     scene.assert_names_who_asks(&spoofed).await;
-    let asked = scene.assert_follows_the_policy().await;
+    let asked = scene.assert_follows_the_policy(403).await;
     // The inner location is nobody's.
     let admin = scene.admin();
     let inner = scene

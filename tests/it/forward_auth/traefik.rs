@@ -1,4 +1,5 @@
-//! deploy/traefik through a real Traefik, which `scripts/traefik.sh` builds from its source.
+//! deploy/traefik through a real Traefik. No registry that the tests may use has one, so that it does not
+//! run by itself: `TRAEFIK=/path/to/traefik cargo test --test it -- --ignored traefik`.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,7 +9,7 @@ use std::{
 use tokio::process::Command;
 
 use super::scene::{Addresses, Scene, json_in};
-use crate::paths::corpus;
+use crate::{paths::corpus, support::eventually};
 
 const CONFIGURATION: &str = include_str!("../../../deploy/traefik/traefik.yaml");
 const DYNAMIC: &str = include_str!("../../../deploy/traefik/dynamic.yaml");
@@ -30,12 +31,19 @@ fn run(binary: &Path, folder: &Path, addresses: &Addresses) -> Command {
     command
 }
 
+/// It listens before it has read its routes.
+async fn has_routes(scene: &Scene) {
+    let answers = async || scene.raw("/public", &[]).await.status != 404;
+    eventually("Traefik has its routes", answers).await;
+}
+
 #[tokio::test]
-#[ignore = "Traefik is built for it: scripts/traefik.sh"]
+#[ignore = "TRAEFIK=PATH names a Traefik to run"]
 async fn traefik_serves_what_the_policy_allows_and_nothing_else() {
     let binary = std::env::var_os("TRAEFIK").map(PathBuf::from);
-    let binary = binary.expect("TRAEFIK: use scripts/traefik.sh");
+    let binary = binary.expect("TRAEFIK names a Traefik");
     let scene = Scene::start(|folder, to| run(&binary, folder, to)).await;
+    has_routes(&scene).await;
 
     scene
         .assert_names_who_asks(&[
@@ -53,7 +61,7 @@ async fn traefik_serves_what_the_policy_allows_and_nothing_else() {
             "x~clerk!user-id",
         ])
         .await;
-    let asked = scene.assert_follows_the_policy().await;
+    let asked = scene.assert_follows_the_policy(200).await;
     // Refusals arrive whole.
     let refused = scene.raw("/mine/a", &[]).await;
     assert_eq!(json_in(&refused.body)["reason"], "TOKEN_MISSING");
@@ -61,6 +69,7 @@ async fn traefik_serves_what_the_policy_allows_and_nothing_else() {
 
     scene.assert_shuts_without_the_service(500).await;
     let scene = Scene::start_with(corpus::POLICY, |folder, to| run(&binary, folder, to)).await;
+    has_routes(&scene).await;
     let lines = scene.assert_holds_the_corpus().await;
     println!(
         "traefik: {} requests, each as the policy says",
