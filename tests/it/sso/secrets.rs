@@ -1,6 +1,7 @@
-//! Neither a ticket, nor an assertion, nor a nonce is in anything that is written.
+//! What is written of exchanges: each one, and neither a ticket, nor an assertion, nor a nonce.
 
 use clerk_authz::emulator::AssertionSpec;
+use tokio::{io::AsyncReadExt, net::TcpListener};
 
 use super::{BY_EMAIL, NONCE, exchanging, instances_file};
 use crate::support::{client, database::Place, eventually, get, offline_clerk, process::Service};
@@ -89,4 +90,65 @@ async fn no_ticket_assertion_or_nonce_is_written_at_the_most_verbose() {
         }
     }
     clerk.stop().await;
+}
+
+#[tokio::test]
+async fn an_exchange_whose_caller_hangs_up_is_on_record() {
+    let clerk = offline_clerk().await;
+    let instance = &clerk.instances()[0];
+    let folder = tempfile::tempdir().expect("a folder");
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let file = instances_file(&clerk, &folder, BY_EMAIL);
+    let text = std::fs::read_to_string(&file).expect("text");
+    let here = format!("api_url = \"{}\"", instance.issuer());
+    let there = format!(
+        "api_url = \"http://{}\"",
+        silent.local_addr().expect("bound")
+    );
+    assert!(text.contains(&here), "{text}");
+    std::fs::write(&file, text.replace(&here, &there)).expect("written");
+    let decisions = folder.path().join("decisions.jsonl");
+    let (place, decisions) = (Place::sqlite(), decisions.to_str().expect("text"));
+    let service = Service::start(&[
+        ("CLERK_AUTHZ_INSTANCES", &file),
+        ("CLERK_AUTHZ_DATABASE_URL", &place.url()),
+        ("CLERK_AUTHZ_DECISION_LOG", decisions),
+    ])
+    .await;
+    let spec = AssertionSpec {
+        nonce: Some(NONCE.to_owned()),
+        amr: Some(vec!["mfa".to_owned()]),
+        ..AssertionSpec::of("user_alice")
+    };
+    let assertion = instance.assertion(&spec).expect("made");
+    let mut client = client(service.grpc_addr).await;
+    let call = tokio::spawn(async move { client.exchange_assertion(exchanging(&assertion)).await });
+    // Others ask there, too.
+    let mut held = Vec::new();
+    loop {
+        let (mut stream, _) = silent.accept().await.expect("a connection");
+        let mut head = [0; 4_096];
+        let length = stream.read(&mut head).await.expect("a request");
+        held.push(stream);
+        if head[..length].starts_with(b"GET /v1/users?") {
+            break;
+        }
+    }
+    call.abort();
+    drop(call.await);
+
+    let recorded = || std::fs::read_to_string(decisions).unwrap_or_default();
+    eventually("it is on record", async || {
+        recorded().contains("\"rpc\":\"ExchangeAssertion\"")
+    })
+    .await;
+    let record = recorded();
+    for part in [
+        "\"outcome\":\"cannot_tell\"",
+        "\"reason\":\"CLERK_UNAVAILABLE\"",
+        "\"provider\":\"acme\"",
+    ] {
+        assert!(record.contains(part), "{record}");
+    }
+    service.end().await;
 }

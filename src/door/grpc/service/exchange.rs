@@ -6,7 +6,7 @@ use secrecy::ExposeSecret;
 use tonic::Status;
 use tracing::info;
 
-use super::{Asking, AuthzDoor};
+use super::{Asking, AuthzDoor, recording::Asked};
 use crate::{
     authz::{Exchange, ExchangeAnswer, Exchanger, Instance, Ticket},
     door::{
@@ -20,8 +20,31 @@ use crate::{
     },
     explain::Steps,
     identity::{InvalidId, OrganizationId},
+    reason::Reason,
     trace::{self, SpanKind},
 };
+
+/// Records an exchange that ends without an answer: whoever asked has hung up, or its time is over, and
+/// a user or a ticket may have been made.
+struct Unanswered<'a> {
+    door: &'a AuthzDoor,
+    asked: Option<Asked<'a>>,
+}
+
+impl Unanswered<'_> {
+    fn answered(mut self) {
+        self.asked = None;
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(asked) = self.asked {
+            let reason = Reason::ClerkUnavailable;
+            self.door.refused(asked, Ruling::CannotTell, reason);
+        }
+    }
+}
 
 /// What of a request has become a type.
 pub(super) struct Wanted {
@@ -57,15 +80,20 @@ impl AuthzDoor {
         let wanted = self.wanted(rpc, request, "")?;
         let exchanger = self.exchanger(rpc, id)?;
         let exchange = wanted.exchange(request, patience);
-        let mut steps = Steps::off();
-        let exchanging = exchanger.exchange(&exchange, (self.clock)(), &mut steps);
-        let answer = trace::within("exchange_assertion", SpanKind::Internal, exchanging).await;
         let organization = wanted.organization.as_ref().map(OrganizationId::as_str);
         let provider = wanted.instance.provider(&request.provider);
         let provider = provider.map(|provider| provider.rules.name.as_str());
         let asked = asked
             .in_instance(&wanted.instance, None, organization)
             .by_provider(provider);
+        let unanswered = Unanswered {
+            door: self,
+            asked: Some(asked),
+        };
+        let mut steps = Steps::off();
+        let exchanging = exchanger.exchange(&exchange, (self.clock)(), &mut steps);
+        let answer = trace::within("exchange_assertion", SpanKind::Internal, exchanging).await;
+        unanswered.answered();
         match answer {
             Ok(ExchangeAnswer::Ticket(ticket)) => {
                 self.calls.count(rpc, CallOutcome::Accepted);
