@@ -59,7 +59,7 @@ pub(in crate::door) fn is_good(id: &[u8]) -> bool {
 
 /// A new name for a decision: 16 hexadecimal digits.
 pub fn new_decision_id() -> String {
-    new_digits().iter().copied().map(char::from).collect()
+    String::from_utf8_lossy(&new_digits()).into_owned()
 }
 
 /// Unique in this process by a counter, and among processes by its random start; not a secret.
