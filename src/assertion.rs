@@ -23,7 +23,7 @@ use crate::{
     explain::{Rule, Steps},
     identity::SigningAlgorithm,
     reason::Reason,
-    token::{Claim, Header, Malformed, SignatureParts, base64url, decode_header, quoted},
+    token::{Claim, Header, Parts, SignatureParts, parts, quoted},
 };
 
 /// The longest assertion in bytes, as of a token.
@@ -75,8 +75,14 @@ pub fn parse(text: &str, provider: &Provider, steps: &mut Steps) -> Result<Unver
         return Err(Denial::invalid(Rule::Size));
     }
     steps.passed(Rule::Size, || format!("{} bytes", text.len()));
-    let (header, claims, signature, signing_input_bytes) = match decode(text) {
-        Ok(decoded) => decoded,
+    let Parts {
+        header,
+        claims,
+        signature,
+        signing_input_bytes,
+        payload: _,
+    } = match parts(text, Claims::decode) {
+        Ok(parts) => parts,
         Err(malformed) => {
             steps.failed(Rule::Form, || malformed.detail());
             return Err(Denial::invalid(Rule::Form));
@@ -107,22 +113,6 @@ pub fn parse(text: &str, provider: &Provider, steps: &mut Steps) -> Result<Unver
         signature,
         signing_input_bytes,
     })
-}
-
-type Decoded = (Header, Claims, Vec<u8>, usize);
-
-fn decode(text: &str) -> Result<Decoded, Malformed> {
-    let (signing_input, signature) = text.rsplit_once('.').ok_or(Malformed::Parts)?;
-    let (header, payload) = signing_input.split_once('.').ok_or(Malformed::Parts)?;
-    if payload.contains('.') {
-        return Err(Malformed::Parts);
-    }
-    let header = base64url(header).ok_or(Malformed::HeaderEncoding)?;
-    let header = decode_header(&header)?;
-    let payload = base64url(payload).ok_or(Malformed::PayloadEncoding)?;
-    let claims = Claims::decode(&payload).ok_or(Malformed::PayloadJson)?;
-    let signature = base64url(signature).ok_or(Malformed::SignatureEncoding)?;
-    Ok((header, claims, signature, signing_input.len()))
 }
 
 /// `alg` is one of the provider's, whatever its key would allow; no extension that would have to be

@@ -14,9 +14,9 @@ mod rules;
 use std::{borrow::Cow, fmt};
 
 pub(crate) use self::claims::{
-    Claim, InvalidClaim, List, Name, Names, OneOrMany, StrictValue, time,
+    Claim, InvalidClaim, List, Name, Names, OneOrMany, StrictValue, decode_object, time,
 };
-pub(crate) use self::jws::{Header, Malformed, base64url, decode_header};
+pub(crate) use self::jws::{Header, Parts, parts};
 pub use self::jws::{SignatureParts, Unverified, parse};
 pub use self::kind::{Kind, opaque_type};
 pub use self::rules::{Allowed, Expectations, judge, judge_machine};

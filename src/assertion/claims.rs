@@ -2,14 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
-use serde::{
-    Deserializer as _,
-    de::{MapAccess, Visitor},
-};
+use serde::de::{MapAccess, Visitor};
 
 use crate::{
     identity::{Texts, Timestamp},
-    token::{Claim, InvalidClaim, List, Name, Names, OneOrMany, StrictValue, time},
+    token::{Claim, InvalidClaim, List, Name, Names, OneOrMany, StrictValue, decode_object, time},
 };
 
 const TEXT: &str = "a string";
@@ -72,11 +69,7 @@ pub(super) struct Claims {
 impl Claims {
     /// `None` when the bytes are not a JSON object in UTF-8.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(bytes).ok()?;
-        let mut json = serde_json::Deserializer::from_str(text);
-        let claims = json.deserialize_map(ClaimsVisitor).ok()?;
-        json.end().ok()?;
-        Some(claims)
+        decode_object(bytes, ClaimsVisitor)
     }
 
     pub(super) fn into_assertion(self, once: Arc<str>) -> Result<Assertion, InvalidClaim> {

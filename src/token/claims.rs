@@ -114,11 +114,7 @@ pub(super) struct Claims {
 impl Claims {
     /// `None` when the bytes are not a JSON object in UTF-8.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(bytes).ok()?;
-        let mut json = serde_json::Deserializer::from_str(text);
-        let claims = json.deserialize_map(ClaimsVisitor).ok()?;
-        json.end().ok()?;
-        Some(claims)
+        decode_object(bytes, ClaimsVisitor)
     }
 
     /// The session that the claims describe.
@@ -374,6 +370,18 @@ impl<'a> Names<'a> {
         self.0.sort_unstable();
         self.0.windows(2).any(|pair| pair[0] == pair[1])
     }
+}
+
+/// Reads one JSON object in UTF-8; `None` for anything else, and for what the visitor refuses.
+pub(crate) fn decode_object<'de, V: Visitor<'de>>(
+    bytes: &'de [u8],
+    visitor: V,
+) -> Option<V::Value> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let mut json = serde_json::Deserializer::from_str(text);
+    let read = json.deserialize_map(visitor).ok()?;
+    json.end().ok()?;
+    Some(read)
 }
 
 struct ClaimsVisitor;

@@ -3,13 +3,10 @@
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{
-    Deserializer as _,
-    de::{MapAccess, Visitor},
-};
+use serde::de::{MapAccess, Visitor};
 
 use super::{
-    claims::{Claim, Claims, Name, Names, StrictValue},
+    claims::{Claim, Claims, Name, Names, StrictValue, decode_object},
     quoted,
 };
 use crate::{
@@ -120,8 +117,20 @@ pub fn parse(text: &str, steps: &mut Steps) -> Result<Unverified, Reason> {
     Ok(token)
 }
 
-/// Decodes a token without judging anything but its form.
-pub(super) fn decode(text: &str) -> Result<Unverified, Malformed> {
+/// A JWS in its compact form, taken apart.
+pub(crate) struct Parts<C> {
+    pub(crate) header: Header,
+    pub(crate) claims: C,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) signature: Vec<u8>,
+    pub(crate) signing_input_bytes: usize,
+}
+
+/// Takes a text apart, and judges nothing but its form; `claims` reads the payload.
+pub(crate) fn parts<C>(
+    text: &str,
+    claims: impl FnOnce(&[u8]) -> Option<C>,
+) -> Result<Parts<C>, Malformed> {
     let (signing_input, signature) = text.rsplit_once('.').ok_or(Malformed::Parts)?;
     let (header, payload) = signing_input.split_once('.').ok_or(Malformed::Parts)?;
     if payload.contains('.') {
@@ -130,9 +139,9 @@ pub(super) fn decode(text: &str) -> Result<Unverified, Malformed> {
     let header = base64url(header).ok_or(Malformed::HeaderEncoding)?;
     let header = decode_header(&header)?;
     let payload = base64url(payload).ok_or(Malformed::PayloadEncoding)?;
-    let claims = Claims::decode(&payload).ok_or(Malformed::PayloadJson)?;
+    let claims = claims(&payload).ok_or(Malformed::PayloadJson)?;
     let signature = base64url(signature).ok_or(Malformed::SignatureEncoding)?;
-    Ok(Unverified {
+    Ok(Parts {
         header,
         claims,
         payload,
@@ -141,19 +150,32 @@ pub(super) fn decode(text: &str) -> Result<Unverified, Malformed> {
     })
 }
 
+/// Decodes a token without judging anything but its form.
+pub(super) fn decode(text: &str) -> Result<Unverified, Malformed> {
+    let Parts {
+        header,
+        claims,
+        payload,
+        signature,
+        signing_input_bytes,
+    } = parts(text, Claims::decode)?;
+    Ok(Unverified {
+        header,
+        claims,
+        payload,
+        signature,
+        signing_input_bytes,
+    })
+}
+
 /// RFC 7515 §2: no padding, no line breaks, no leftover bits.
-pub(crate) fn base64url(text: &str) -> Option<Vec<u8>> {
+fn base64url(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
 
 /// Members that stand twice are refused; all but those that are read are checked and left aside.
-pub(crate) fn decode_header(bytes: &[u8]) -> Result<Header, Malformed> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Malformed::HeaderJson)?;
-    let mut json = serde_json::Deserializer::from_str(text);
-    let (header, duplicate) = json
-        .deserialize_map(HeaderVisitor)
-        .map_err(|_| Malformed::HeaderJson)?;
-    json.end().map_err(|_| Malformed::HeaderJson)?;
+fn decode_header(bytes: &[u8]) -> Result<Header, Malformed> {
+    let (header, duplicate) = decode_object(bytes, HeaderVisitor).ok_or(Malformed::HeaderJson)?;
     if duplicate {
         Err(Malformed::HeaderDuplicate)
     } else {
