@@ -11,6 +11,8 @@ import { createHash, generateKeyPairSync, sign as rsaSign } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 
+import { chanceOf } from './chance.mjs';
+
 const { values: args } = parseArgs({
   options: {
     cases: { type: 'string', default: '4000' },
@@ -19,18 +21,7 @@ const { values: args } = parseArgs({
   },
 });
 
-// === chance: mulberry32, so that a seed names its cases ===
-let state = Number(args.seed) >>> 0;
-const random = () => {
-  state = (state + 0x6d2b79f5) >>> 0;
-  let t = state;
-  t = Math.imul(t ^ (t >>> 15), t | 1);
-  t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-  return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-};
-const below = n => Math.floor(random() * n);
-const pick = list => list[below(list.length)];
-const chance = p => random() < p;
+const { below, pick, chance } = chanceOf(Number(args.seed));
 
 // === time stands still ===
 const NOW = 1_800_000_000;

@@ -10,6 +10,8 @@ import { createHash, generateKeyPairSync, sign as rsaSign, createHmac } from 'no
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 
+import { chanceOf } from './chance.mjs';
+
 const { values: args } = parseArgs({
   options: {
     cases: { type: 'string', default: '12000' },
@@ -18,19 +20,6 @@ const { values: args } = parseArgs({
   },
 });
 
-// === chance: mulberry32, so that a seed names its cases ===
-const chanceOf = seed => {
-  let state = seed >>> 0;
-  const random = () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = state;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-  const below = n => Math.floor(random() * n);
-  return { below, pick: list => list[below(list.length)], chance: p => random() < p };
-};
 const { below, pick, chance } = chanceOf(Number(args.seed));
 
 // === time stands still ===

@@ -4,8 +4,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
-    path::Path,
-    process::Command,
     str::FromStr,
     sync::Arc,
     time::Duration,
@@ -26,6 +24,8 @@ use clerk_authz::{
 use futures_util::FutureExt;
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::support::conformance::generate;
 
 /// More seeds by `CONFORMANCE_SEEDS=1,2,3`, more cases by `CONFORMANCE_CASES`.
 const DEFAULT_SEEDS: &str = "1";
@@ -187,7 +187,7 @@ fn we_agree_with_the_sdk_but_for_the_documented_rows() {
     let (mut asked, mut accepted) = (0, 0);
     let (mut questions, mut allowed) = (0, 0);
     for seed in seeds.split(',') {
-        let (header, cases) = generate(seed.trim(), &count);
+        let (header, cases): (Header, Vec<Case>) = generate("oracle.mjs", seed.trim(), &count);
         for case in cases {
             asked += 1;
             let ours = ask(&header, &case);
@@ -269,34 +269,6 @@ fn the_rows_are_those_of_the_document() {
 
 fn setting(name: &str, default: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| default.to_owned())
-}
-
-fn generate(seed: &str, count: &str) -> (Header, Vec<Case>) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    assert!(
-        root.join("conformance/node_modules/@clerk/backend")
-            .exists(),
-        "Clerk's SDK is not installed: run `make setup` (it needs Node 20 or later)"
-    );
-    let out = tempfile::NamedTempFile::new().expect("a temporary file");
-    let ran = Command::new("node")
-        .arg(root.join("conformance/oracle.mjs"))
-        .args(["--seed", seed, "--cases", count, "--out"])
-        .arg(out.path())
-        .output()
-        .expect("node can be started: run `make setup`");
-    assert!(
-        ran.status.success(),
-        "{}",
-        String::from_utf8_lossy(&ran.stderr)
-    );
-    let text = std::fs::read_to_string(out.path()).expect("the cases");
-    let mut lines = text.lines();
-    let header = serde_json::from_str(lines.next().expect("a first line")).expect("the header");
-    let cases = lines
-        .map(|line| serde_json::from_str(line).expect("a case"))
-        .collect();
-    (header, cases)
 }
 
 fn verifier(header: &Header, case: &Case) -> Verifier {

@@ -3,8 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
-    process::Command,
     sync::Arc,
     time::Duration,
 };
@@ -23,6 +21,8 @@ use clerk_authz::{
 };
 use futures_util::FutureExt;
 use serde::Deserialize;
+
+use crate::support::conformance::generate;
 
 /// More seeds by `CONFORMANCE_SEEDS=1,2,3`.
 const DEFAULT_SEEDS: &str = "1";
@@ -130,34 +130,6 @@ fn ours(authorization: &Authorization) -> Ours {
         reason: authorization.reason,
         handshake,
     }
-}
-
-fn generate(seed: &str) -> (Header, Vec<Case>) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    assert!(
-        root.join("conformance/node_modules/@clerk/backend")
-            .exists(),
-        "Clerk's SDK is not installed: run `make setup` (it needs Node 20 or later)"
-    );
-    let out = tempfile::NamedTempFile::new().expect("a temporary file");
-    let ran = Command::new("node")
-        .arg(root.join("conformance/handshake.mjs"))
-        .args(["--seed", seed, "--cases", CASES, "--out"])
-        .arg(out.path())
-        .output()
-        .expect("node can be started: run `make setup`");
-    assert!(
-        ran.status.success(),
-        "{}",
-        String::from_utf8_lossy(&ran.stderr)
-    );
-    let text = std::fs::read_to_string(out.path()).expect("the cases");
-    let mut lines = text.lines();
-    let header = serde_json::from_str(lines.next().expect("a first line")).expect("the header");
-    let cases = lines
-        .map(|line| serde_json::from_str(line).expect("a case"))
-        .collect();
-    (header, cases)
 }
 
 fn gatekeeper(header: &Header, name: &str) -> Gatekeeper {
@@ -314,7 +286,7 @@ fn browsers_are_told_what_the_sdk_tells_them_but_for_the_documented_rows() {
     let mut reasons = BTreeSet::new();
     let mut differences = Vec::new();
     for seed in seeds.split(',') {
-        let (header, cases) = generate(seed.trim());
+        let (header, cases): (Header, Vec<Case>) = generate("handshake.mjs", seed.trim(), CASES);
         for case in cases {
             // One for each: what was put in place before is remembered.
             let ours = ask(&gatekeeper(&header, &case.instance), &case);

@@ -1,6 +1,7 @@
 //! The harness: an offline Clerk and the service in this process, and clients for both.
 
 pub mod authority;
+pub mod conformance;
 pub mod database;
 pub mod directory;
 pub mod frames;
