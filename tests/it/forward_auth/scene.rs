@@ -185,6 +185,35 @@ impl Scene {
         assert_eq!(assertion.split('.').count(), 3, "{assertion}");
     }
 
+    /// What holds behind a proxy that takes away every spelling of our names and passes refusals on whole;
+    /// how many requests it took.
+    pub async fn assert_removes_every_spelling_and_passes_refusals_on(
+        &self,
+        doubled_slash: u16,
+    ) -> usize {
+        self.assert_names_who_asks(&[
+            "x-clerk-user-id",
+            "x-clerk-actor-id",
+            "x-clerk-machine-id",
+            "x-clerk-client-id",
+            "x-clerk-scopes",
+            "x-clerk-authz-assertion",
+            "X-CLERK-ORG-ID",
+            "x-clerk-anything",
+            "x_clerk_user_id",
+            "X_Clerk-Org_Id",
+            "x-clerk_actor-id",
+            "x.clerk.user.id",
+            "x~clerk!user-id",
+        ])
+        .await;
+        let asked = self.assert_follows_the_policy(doubled_slash).await;
+        let refused = self.raw("/mine/a", &[]).await;
+        assert_eq!(json_in(&refused.body)["reason"], "TOKEN_MISSING");
+        assert!(refused.head.contains("cache-control: no-store"));
+        asked + 3
+    }
+
     /// That each request is answered as the policy says, and with this code a doubled slash, which a proxy
     /// may merge before it asks; how many there were.
     pub async fn assert_follows_the_policy(&self, doubled_slash: u16) -> usize {
