@@ -411,7 +411,7 @@ pub async fn start_under(
             tasks.clone(),
         ))
     });
-    let (decision_log, decisions) = decisions::open(settings, Arc::clone(&clock))?;
+    let (decision_log, decisions) = decisions::open(settings)?;
     let caller_rules = CallerRules::of(settings).map(Arc::new);
     let mut door = AuthzDoor::new(
         Arc::clone(&checker),

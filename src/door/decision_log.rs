@@ -10,15 +10,16 @@ use std::{fmt, fmt::Debug, sync::Arc, time::Instant};
 use tracing::{debug, info, warn};
 
 use self::record::Made;
-pub(super) use self::record::{Record, Ruling};
-use super::grpc::{Rpc, new_decision_id};
+pub(super) use self::record::{OrganizationName, Record, Ruling};
+use super::grpc::{DecisionId, Rpc};
 use crate::{
     authz::{Authorization, Bearer, Identity, Outcome, Person},
-    keys::Clock,
+    identity::Timestamp,
+    trace,
 };
 
-/// Takes a line with its end; must not wait.
-pub type WriteLine = Arc<dyn Fn(&[u8]) + Send + Sync>;
+/// Has a line, with its end, written behind those that stand there; must not wait.
+pub type WriteLine = Arc<dyn Fn(&mut dyn FnMut(&mut Vec<u8>)) + Send + Sync>;
 
 /// Where decisions are recorded, if anywhere. Cheap to clone.
 #[derive(Clone)]
@@ -28,12 +29,12 @@ struct On {
     write: WriteLine,
     /// Of what was allowed this part is recorded, from 0 to 1; of everything else all.
     sample: f64,
-    clock: Clock,
 }
 
-/// When the work on a question began; nothing where nobody wants to know.
+/// When the work on a question began, by a clock that is never set and by the time of day; nothing
+/// where nobody wants to know.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Began(Option<Instant>);
+pub(super) struct Began(Option<(Instant, Timestamp)>);
 
 impl DecisionLog {
     /// Records nothing.
@@ -43,22 +44,22 @@ impl DecisionLog {
 
     /// Gives records to `write`: of what is allowed the part `sample`, from 0 to 1, by chance, and of
     /// everything else all.
-    pub fn new(write: WriteLine, sample: f64, clock: Clock) -> Self {
-        Self(Some(Arc::new(On {
-            write,
-            sample,
-            clock,
-        })))
+    pub fn new(write: WriteLine, sample: f64) -> Self {
+        Self(Some(Arc::new(On { write, sample })))
     }
 
-    pub(super) fn begin(&self) -> Began {
-        Began(self.0.as_ref().map(|_| Instant::now()))
+    /// The work on a question begins `now`.
+    pub(super) fn begin(&self, now: Timestamp) -> Began {
+        Began(self.0.as_ref().map(|_| (Instant::now(), now)))
     }
 
     /// Records what was decided; in the trace, too, where there is one.
     pub(super) fn record(&self, began: Began, record: &Record<'_>) {
-        record.note();
-        let (Some(on), Began(Some(began))) = (&self.0, began) else {
+        let trace_id = trace::id();
+        if trace_id.is_some() {
+            record.note();
+        }
+        let (Some(on), Began(Some((began, began_at)))) = (&self.0, began) else {
             return;
         };
         let sample_rate = match record.ruling {
@@ -73,17 +74,18 @@ impl DecisionLog {
         let decision_id = match record.decision_id {
             Some(id) => id,
             None => {
-                new_id = new_decision_id();
-                &new_id
+                new_id = DecisionId::new();
+                new_id.as_str()
             }
         };
         let made = Made {
-            time: (on.clock)(),
+            trace_id: trace_id.as_deref(),
+            time: began_at.plus(latency),
             decision_id,
             latency,
             sample_rate,
         };
-        record.write(&made, |line| (on.write)(line));
+        record.write(&made, &on.write);
     }
 }
 
@@ -140,7 +142,7 @@ pub(super) fn log(
     let person = identity.and_then(Identity::person);
     let bound = refused.as_ref().and_then(|it| it.organization.as_ref());
     let decision = person.and_then(|person| person.decision.as_ref());
-    let record = Record {
+    let mut record = Record {
         request_id: request_id.1,
         caller,
         decision_id: Some(decision_id),
@@ -148,16 +150,16 @@ pub(super) fn log(
         policy_version: Some(policy_version),
         organization: person
             .and_then(Person::organization_id)
-            .map(|id| id.as_str())
-            .or(bound.map(|bound| bound.as_str())),
+            .map(Into::into)
+            .or(bound.map(Into::into)),
         source: decision.and_then(|decision| decision.source),
         handshake: browser.as_ref().map(|browser| browser.handshake.name()),
         ..Record::new(rpc, ruling, *reason)
     };
-    let record = match &bearer {
-        None => record,
-        Some(Bearer::Session(verified)) => record.of(Some(verified)),
-        Some(Bearer::Machine(verified)) => record.of_machine(Some(verified)),
-    };
+    match &bearer {
+        None => {}
+        Some(Bearer::Session(verified)) => record.add(verified),
+        Some(Bearer::Machine(verified)) => record.add_machine(verified),
+    }
     decisions.record(began, &record);
 }

@@ -5,16 +5,12 @@ use std::sync::Arc;
 use super::StartError;
 use crate::{
     door::DecisionLog,
-    keys::Clock,
     settings::{DecisionLogPlace, Settings},
     telemetry::lines::{Lines, Target},
 };
 
 /// The decision log, and what writes it, which is to end last.
-pub(super) fn open(
-    settings: &Settings,
-    clock: Clock,
-) -> Result<(DecisionLog, Option<Lines>), StartError> {
+pub(super) fn open(settings: &Settings) -> Result<(DecisionLog, Option<Lines>), StartError> {
     let target = match &settings.decision_log {
         DecisionLogPlace::Off => return Ok((DecisionLog::off(), None)),
         DecisionLogPlace::Stdout => Target::Stdout,
@@ -28,6 +24,6 @@ pub(super) fn open(
         source,
     })?;
     let write = Arc::new(lines.writer());
-    let log = DecisionLog::new(write, settings.decision_log_sample, clock);
+    let log = DecisionLog::new(write, settings.decision_log_sample);
     Ok((log, Some(lines)))
 }

@@ -25,6 +25,9 @@ const MAX_WAITING_BYTES: usize = 8 << 20;
 const GATHER: Duration = Duration::from_millis(100);
 const GATHERED_BYTES: usize = 256 << 10;
 
+/// Writes a line, with its end, behind those that stand there.
+pub type PutLine<'a> = &'a mut dyn FnMut(&mut Vec<u8>);
+
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -66,6 +69,8 @@ struct Shared {
 struct Waiting {
     bytes: Vec<u8>,
     lines: u64,
+    /// The thread sleeps until there is something at all.
+    idle: bool,
     ended: bool,
 }
 
@@ -85,10 +90,10 @@ impl Lines {
         })
     }
 
-    /// What takes a line, with its end; it never waits for the disk.
-    pub fn writer(&self) -> impl Fn(&[u8]) + Send + Sync + use<> {
+    /// What has a line written behind those that wait; it never waits for the disk.
+    pub fn writer(&self) -> impl Fn(PutLine<'_>) + Send + Sync + use<> {
         let shared = Arc::clone(&self.shared);
-        move |line| shared.take(line)
+        move |put| shared.take(put)
     }
 
     /// Tells its counts, also after it was closed.
@@ -119,18 +124,23 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, line: &[u8]) {
+    fn take(&self, put: PutLine<'_>) {
         let mut waiting = self.waiting();
-        if waiting.ended || waiting.bytes.len() + line.len() > MAX_WAITING_BYTES {
+        let before = waiting.bytes.len();
+        let has_room = !waiting.ended && before < MAX_WAITING_BYTES;
+        if has_room {
+            put(&mut waiting.bytes);
+        }
+        if !has_room || waiting.bytes.len() > MAX_WAITING_BYTES {
+            waiting.bytes.truncate(before);
             drop(waiting);
             self.dropped.fetch_add(1, Relaxed);
             return;
         }
-        let before = waiting.bytes.len();
-        waiting.bytes.extend_from_slice(line);
         waiting.lines += 1;
         let is_news =
-            before == 0 || before < GATHERED_BYTES && waiting.bytes.len() >= GATHERED_BYTES;
+            waiting.idle || before < GATHERED_BYTES && waiting.bytes.len() >= GATHERED_BYTES;
+        waiting.idle = false;
         drop(waiting);
         if is_news {
             self.changed.notify_one();
@@ -155,17 +165,25 @@ impl Shared {
         }
     }
 
-    /// Waits for lines, and a little for more; how many there are, and whether these were the last.
+    /// Waits for lines, and a little for more; how many there are, and whether these were the last. While
+    /// many come it is woken once for each write.
     fn gather(&self, bytes: &mut Vec<u8>) -> (u64, bool) {
-        let waiting = self.waiting();
-        let none = |waiting: &mut Waiting| waiting.bytes.is_empty() && !waiting.ended;
-        let waiting = self.changed.wait_while(waiting, none);
-        let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
-        let few = |waiting: &mut Waiting| waiting.bytes.len() < GATHERED_BYTES && !waiting.ended;
-        let gathered = self.changed.wait_timeout_while(waiting, GATHER, few);
-        let mut waiting = gathered.unwrap_or_else(PoisonError::into_inner).0;
+        let mut waiting = self.gathered(self.waiting());
+        if waiting.bytes.is_empty() && !waiting.ended {
+            waiting.idle = true;
+            let idle = |waiting: &mut Waiting| waiting.idle && !waiting.ended;
+            let woken = self.changed.wait_while(waiting, idle);
+            waiting = self.gathered(woken.unwrap_or_else(PoisonError::into_inner));
+        }
         mem::swap(bytes, &mut waiting.bytes);
         (mem::take(&mut waiting.lines), waiting.ended)
+    }
+
+    /// When it is time to write, and be it nothing.
+    fn gathered<'a>(&self, waiting: MutexGuard<'a, Waiting>) -> MutexGuard<'a, Waiting> {
+        let few = |waiting: &mut Waiting| waiting.bytes.len() < GATHERED_BYTES && !waiting.ended;
+        let waited = self.changed.wait_timeout_while(waiting, GATHER, few);
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
@@ -264,10 +282,10 @@ mod tests {
         let lines = Lines::open(Target::File(path.clone())).expect("it opens");
         let (write, stats) = (lines.writer(), lines.stats());
         for number in 0..1_000 {
-            write(format!("{number}\n").as_bytes());
+            write(&mut |lines| lines.extend_from_slice(format!("{number}\n").as_bytes()));
         }
         drop(lines);
-        write(b"too late\n");
+        write(&mut |lines| lines.extend_from_slice(b"too late\n"));
 
         let text = fs::read_to_string(&path).expect("text");
         let expected: Vec<String> = (0..1_000).map(|number| number.to_string()).collect();
@@ -301,7 +319,7 @@ mod tests {
         let shared = Shared::default();
         let line = vec![b'x'; MAX_WAITING_BYTES / 2];
         for _ in 0..3 {
-            shared.take(&line);
+            shared.take(&mut |lines| lines.extend_from_slice(&line));
         }
         assert_eq!(shared.waiting().lines, 2);
         assert_eq!(shared.dropped.load(Relaxed), 1);

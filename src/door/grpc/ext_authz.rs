@@ -81,7 +81,8 @@ impl ExtAuthzDoor {
     }
 
     async fn check(self, request: Request<Received>) -> Result<Response<Encoded>, Status> {
-        let began = self.decisions.begin();
+        let now = (self.clock)();
+        let began = self.decisions.begin(now);
         let id = request_id::of(&request);
         let patience = limits::patience(request.metadata().as_ref());
         let caller = callers::of(&request);
@@ -114,7 +115,6 @@ impl ExtAuthzDoor {
             patience,
             cookies_on_the_way_back: CookiesOnTheWayBack::Set,
         };
-        let now = (self.clock)();
         let mut steps = Steps::off();
         let deciding = self.gatekeeper.authorize(&proxied, now, &mut steps);
         let authorization = trace::within("authorize", SpanKind::Internal, deciding).await;

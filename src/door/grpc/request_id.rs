@@ -59,7 +59,21 @@ pub(in crate::door) fn is_good(id: &[u8]) -> bool {
 
 /// A new name for a decision: 16 hexadecimal digits.
 pub fn new_decision_id() -> String {
-    String::from_utf8_lossy(&new_digits()).into_owned()
+    DecisionId::new().as_str().to_owned()
+}
+
+/// The same, without memory of its own.
+pub(in crate::door) struct DecisionId([u8; 16]);
+
+impl DecisionId {
+    pub(in crate::door) fn new() -> Self {
+        Self(new_digits())
+    }
+
+    pub(in crate::door) fn as_str(&self) -> &str {
+        // Digits are UTF-8.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 /// Unique in this process by a counter, and among processes by its random start; not a secret.

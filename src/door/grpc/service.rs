@@ -134,7 +134,7 @@ impl AuthzDoor {
         patience: Duration,
         now: Timestamp,
     ) -> Result<proto::VerifySessionResponse, Status> {
-        let asked = self.asked(rpc, id, caller);
+        let asked = self.asked(rpc, id, caller, now);
         let question = match convert::question(request, patience, "") {
             Ok(question) => question,
             Err(violations) => return Err(self.invalid(rpc, violations)),
@@ -182,7 +182,8 @@ impl AuthzDoor {
         request: &proto::CheckOrgPermissionRequest,
         circumstances: Circumstances<'_>,
     ) -> Result<proto::CheckOrgPermissionResponse, Status> {
-        let asked = self.asked(rpc, id, caller);
+        let now = (self.clock)();
+        let asked = self.asked(rpc, id, caller, now);
         self.may_ask(rpc, caller, request)?;
         let question = match convert::org_question(request, circumstances, "") {
             Ok(question) => question,
@@ -191,7 +192,7 @@ impl AuthzDoor {
         let asked = asked.about(&question);
         let mut steps = Steps::off();
         let checker = &self.checker;
-        let checking = checker.check_org_permission(&question, (self.clock)(), &mut steps);
+        let checking = checker.check_org_permission(&question, now, &mut steps);
         match trace::within("check_org_permission", SpanKind::Internal, checking).await {
             Ok(OrgAnswer::Decided(decision)) => {
                 self.calls.count(rpc, CallOutcome::Decided(decision.reason));

@@ -152,7 +152,8 @@ fn refused(why: &'static str) -> Response<Body> {
 
 impl ForwardAuthDoor {
     async fn answer(self, headers: &HeaderMap) -> Response<Body> {
-        let began = self.decisions.begin();
+        let now = (self.clock)();
+        let began = self.decisions.begin(now);
         let texts = |name| -> Vec<String> {
             let values = headers.get_all(name).into_iter();
             let texts = values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
@@ -171,7 +172,6 @@ impl ForwardAuthDoor {
             patience: PATIENCE,
             cookies_on_the_way_back: CookiesOnTheWayBack::ByRedirect,
         };
-        let now = (self.clock)();
         let mut steps = Steps::off();
         let deciding = self.gatekeeper.authorize(&proxied, now, &mut steps);
         let authorization = trace::within("authorize", SpanKind::Internal, deciding).await;

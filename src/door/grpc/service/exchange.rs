@@ -76,11 +76,12 @@ impl AuthzDoor {
         request: &proto::ExchangeAssertionRequest,
         patience: Duration,
     ) -> Result<proto::ExchangeAssertionResponse, Status> {
-        let asked = self.asked(rpc, id, caller);
+        let now = (self.clock)();
+        let asked = self.asked(rpc, id, caller, now);
         let wanted = self.wanted(rpc, request, "")?;
         let exchanger = self.exchanger(rpc, id)?;
         let exchange = wanted.exchange(request, patience);
-        let organization = wanted.organization.as_ref().map(OrganizationId::as_str);
+        let organization = wanted.organization.as_ref();
         let provider = wanted.instance.provider(&request.provider);
         let provider = provider.map(|provider| provider.rules.name.as_str());
         let asked = asked
@@ -91,7 +92,7 @@ impl AuthzDoor {
             asked: Some(asked),
         };
         let mut steps = Steps::off();
-        let exchanging = exchanger.exchange(&exchange, (self.clock)(), &mut steps);
+        let exchanging = exchanger.exchange(&exchange, now, &mut steps);
         let answer = trace::within("exchange_assertion", SpanKind::Internal, exchanging).await;
         unanswered.answered();
         match answer {

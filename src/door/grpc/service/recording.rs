@@ -4,13 +4,13 @@ use tracing::{debug, info};
 
 use super::AuthzDoor;
 use crate::{
-    authz::{Decision, Instance, OrgQuestion, OrganizationRef, Subject, Verified, VerifiedMachine},
+    authz::{Decision, Instance, OrgQuestion, Subject, Verified, VerifiedMachine},
     callers::KnownCaller,
     door::{
-        decision_log::{Began, Record, Ruling},
+        decision_log::{Began, OrganizationName, Record, Ruling},
         grpc::{request_id::RequestId, stats::Rpc},
     },
-    identity::UserId,
+    identity::{OrganizationId, Timestamp, UserId},
     reason::Reason,
 };
 
@@ -25,7 +25,7 @@ pub(super) struct Asked<'a> {
     /// The user who was named, and of which instance.
     user: Option<(&'a Instance, &'a UserId)>,
     /// The organization that was named.
-    organization: Option<&'a str>,
+    organization: Option<OrganizationName<'a>>,
     /// The instance, where it is named without a user.
     instance: Option<&'a Instance>,
     /// The identity provider that vouches for the user; only one that is configured.
@@ -40,7 +40,7 @@ impl<'a> Asked<'a> {
                 Subject::User(instance, user) => Some((instance, user)),
                 Subject::Credential(_) | Subject::Session(_) => None,
             },
-            organization: question.organization.as_ref().map(OrganizationRef::as_str),
+            organization: question.organization.as_ref().map(Into::into),
             ..self
         }
     }
@@ -50,11 +50,11 @@ impl<'a> Asked<'a> {
         self,
         instance: &'a Instance,
         user: Option<&'a UserId>,
-        organization: Option<&'a str>,
+        organization: Option<&'a OrganizationId>,
     ) -> Self {
         Self {
             user: user.map(|user| (instance, user)),
-            organization,
+            organization: organization.map(Into::into),
             instance: Some(instance),
             ..self
         }
@@ -73,8 +73,8 @@ impl<'a> Asked<'a> {
                 .user
                 .map(|(instance, _)| instance)
                 .or(self.instance)
-                .map(|instance| instance.name.as_str()),
-            user_id: self.user.map(|(_, user)| user.as_str()),
+                .map(|instance| &instance.name),
+            user_id: self.user.map(|(_, user)| user),
             organization: self.organization,
             provider: self.provider,
             ..Record::new(self.rpc, ruling, reason)
@@ -83,14 +83,15 @@ impl<'a> Asked<'a> {
 }
 
 impl AuthzDoor {
-    /// The work on a question begins.
+    /// The work on a question begins `now`.
     pub(super) fn asked<'a>(
         &self,
         rpc: Rpc,
         id: &'a RequestId,
         caller: Option<&'a KnownCaller>,
+        now: Timestamp,
     ) -> Asked<'a> {
-        let began = self.decisions.begin();
+        let began = self.decisions.begin(now);
         Asked {
             rpc,
             id,
@@ -112,20 +113,17 @@ impl AuthzDoor {
     /// Records that a token is good.
     pub(super) fn accepted(&self, asked: Asked<'_>, verified: &Verified) {
         let active = verified.session.organization.as_ref();
-        let record = Record {
-            organization: active.map(|organization| organization.id.as_str()),
-            ..asked
-                .record(Ruling::Allowed, Reason::Allowed)
-                .of(Some(verified))
-        };
+        let mut record = asked.record(Ruling::Allowed, Reason::Allowed);
+        record.add(verified);
+        record.organization = active.map(|organization| (&organization.id).into());
         self.decisions.record(asked.began, &record);
     }
 
     /// Records that a token is good that is of no session.
     pub(super) fn accepted_machine(&self, asked: Asked<'_>, verified: &VerifiedMachine) {
-        let record = asked.record(Ruling::Allowed, Reason::Allowed);
-        self.decisions
-            .record(asked.began, &record.of_machine(Some(verified)));
+        let mut record = asked.record(Ruling::Allowed, Reason::Allowed);
+        record.add_machine(verified);
+        self.decisions.record(asked.began, &record);
     }
 
     /// Records what was decided about an organization.
@@ -134,14 +132,14 @@ impl AuthzDoor {
             true => Ruling::Allowed,
             false => Ruling::Denied,
         };
-        let verified = decision.verified().map(|verified| &**verified);
-        let active = || decision.organization_id().map(|id| id.as_str());
-        let record = Record {
-            decision_id: Some(decision_id),
-            source: decision.source,
-            organization: asked.organization.or_else(active),
-            ..asked.record(ruling, decision.reason).of(verified)
-        };
+        let active = || decision.organization_id().map(Into::into);
+        let mut record = asked.record(ruling, decision.reason);
+        if let Some(verified) = decision.verified() {
+            record.add(verified);
+        }
+        record.decision_id = Some(decision_id);
+        record.source = decision.source;
+        record.organization = asked.organization.or_else(active);
         self.decisions.record(asked.began, &record);
     }
 
