@@ -41,7 +41,8 @@ suite "schemas of Clerk's, nginx, Caddy, gRPC behind Envoy, meshes, promtool" \
   cargo test --locked --test it -- --nocapture "${telling[@]}"
 suite "examples in the documentation" cargo test --locked --doc
 suite "without the offline Clerk" cargo test --locked --no-default-features --lib
-cargo build --locked --quiet || exit 1
+# With the features that tests ask of the dependencies: otherwise most of these were built once more.
+cargo build --locked --quiet --bins --test it || exit 1
 if [ -x .venv/bin/python ]; then
   suite "other languages" .venv/bin/python tests/languages/run.py target/debug/clerk-authz
   suite "the demos" .venv/bin/python tests/languages/demos.py target/debug/clerk-authz
