@@ -48,15 +48,15 @@ impl DecisionLog {
         Self(Some(Arc::new(On { write, sample })))
     }
 
-    /// The work on a question begins `now`.
-    pub(super) fn begin(&self, now: Timestamp) -> Began {
-        Began(self.0.as_ref().map(|_| (Instant::now(), now)))
+    /// The work on a question begins now, which `now` says by the time of day where it is asked.
+    pub(super) fn begin(&self, now: impl FnOnce() -> Timestamp) -> Began {
+        Began(self.0.as_ref().map(|_| (Instant::now(), now())))
     }
 
     /// Records what was decided; in the trace, too, where there is one.
     pub(super) fn record(&self, began: Began, record: &Record<'_>) {
-        let trace_id = trace::id();
-        if trace_id.is_some() {
+        let is_followed = trace::is_followed();
+        if is_followed {
             record.note();
         }
         let (Some(on), Began(Some((began, began_at)))) = (&self.0, began) else {
@@ -78,6 +78,7 @@ impl DecisionLog {
                 new_id.as_str()
             }
         };
+        let trace_id = is_followed.then(trace::id).flatten();
         let made = Made {
             trace_id: trace_id.as_deref(),
             time: began_at.plus(latency),

@@ -127,7 +127,8 @@ impl SqlStore {
     /// The source keeps its rows but gets a new name for its feeds: positions that watchers were told
     /// before are good at the target, and what the source may tell later is not taken for the same.
     /// Of a source on PostgreSQL no other connection may be open, also none of this store: it is opened
-    /// for this. May be dropped at any time: then nothing is copied.
+    /// for this. May be dropped at any time: then nothing is copied, or, where the last commit was under
+    /// way already, all of it.
     pub async fn copy_to(
         &self,
         target: &Self,

@@ -82,7 +82,7 @@ impl ExtAuthzDoor {
 
     async fn check(self, request: Request<Received>) -> Result<Response<Encoded>, Status> {
         let now = (self.clock)();
-        let began = self.decisions.begin(now);
+        let began = self.decisions.begin(|| now);
         let id = request_id::of(&request);
         let patience = limits::patience(request.metadata().as_ref());
         let caller = callers::of(&request);

@@ -129,12 +129,12 @@ impl AuthzDoor {
     /// The one way to a verification, for single calls and batches.
     async fn verify(
         &self,
-        (rpc, id, caller): Asking<'_>,
+        asked: Asked<'_>,
         request: &proto::VerifySessionRequest,
         patience: Duration,
         now: Timestamp,
     ) -> Result<proto::VerifySessionResponse, Status> {
-        let asked = self.asked(rpc, id, caller, now);
+        let rpc = asked.rpc;
         let question = match convert::question(request, patience, "") {
             Ok(question) => question,
             Err(violations) => return Err(self.invalid(rpc, violations)),
@@ -183,7 +183,7 @@ impl AuthzDoor {
         circumstances: Circumstances<'_>,
     ) -> Result<proto::CheckOrgPermissionResponse, Status> {
         let now = (self.clock)();
-        let asked = self.asked(rpc, id, caller, now);
+        let asked = self.asked(rpc, id, caller, || now);
         self.may_ask(rpc, caller, request)?;
         let question = match convert::org_question(request, circumstances, "") {
             Ok(question) => question,
@@ -330,14 +330,10 @@ impl AuthzService for AuthzDoor {
         let id = request_id::of(&request);
         let patience = limits::patience(request.metadata().as_ref());
         let caller = self.caller(&request);
-        let answer = self
-            .verify(
-                (Rpc::VerifySession, &id, caller.as_ref()),
-                &request.into_inner(),
-                patience,
-                (self.clock)(),
-            )
-            .await;
+        let now = (self.clock)();
+        let asked = self.asked(Rpc::VerifySession, &id, caller.as_ref(), || now);
+        let request = request.into_inner();
+        let answer = self.verify(asked, &request, patience, now).await;
         identified(id, answer)
     }
 
@@ -351,7 +347,6 @@ impl AuthzService for AuthzDoor {
             limits::patience(request.metadata().as_ref()),
             self.caller(&request),
         );
-        let asking = (RPC, &id, caller.as_ref());
         let requests = request.into_inner().requests;
         let answer = async {
             let count = self.batch_size(RPC, requests.len(), caller.as_ref())?;
@@ -359,7 +354,8 @@ impl AuthzService for AuthzDoor {
             // A batch is asked at one moment.
             let now = (self.clock)();
             for request in &requests {
-                let result = self.verify(asking, request, patience, now).await;
+                let asked = self.asked(RPC, &id, caller.as_ref(), || (self.clock)());
+                let result = self.verify(asked, request, patience, now).await;
                 results.push(convert::batch_result(
                     result.map_err(|s| status::as_message(&s)),
                 ));

@@ -153,7 +153,7 @@ fn refused(why: &'static str) -> Response<Body> {
 impl ForwardAuthDoor {
     async fn answer(self, headers: &HeaderMap) -> Response<Body> {
         let now = (self.clock)();
-        let began = self.decisions.begin(now);
+        let began = self.decisions.begin(|| now);
         let texts = |name| -> Vec<String> {
             let values = headers.get_all(name).into_iter();
             let texts = values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());

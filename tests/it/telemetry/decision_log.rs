@@ -1,10 +1,20 @@
 //! docs/decision-log.md, through the doors.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
+};
 
 use clerk_authz::{
     door::grpc::proto::{self, CheckOrgPermissionRequest, check_org_permission_request::Subject},
     emulator::TokenSpec,
+    identity::Timestamp,
+    server,
     settings::{EnvironmentVariables, Settings, SettingsArgs},
 };
 use serde_json::Value;
@@ -14,7 +24,7 @@ use crate::{
     envoy::{check, http},
     forward_auth::{self, Original, POLICY},
     policy::PolicyFile,
-    support::{Fixture, about, eventually},
+    support::{Fixture, about, client, eventually, offline_clerk, settings_for},
 };
 
 /// A service with a policy and a decision log, and the files of both.
@@ -192,6 +202,42 @@ async fn every_door_records_what_it_decides_by_the_schema_and_nothing_of_a_token
     let written = "clerk_authz_decision_log_lines_total{outcome=\"written\"}";
     assert!((value(&fixture.metrics().await, written) - 13.0).abs() < f64::EPSILON);
     scene.fixture.stop().await;
+}
+
+/// Its tokens are judged by one moment; each is recorded with its own, as the first may have waited for keys.
+#[tokio::test]
+async fn what_a_batch_decides_is_recorded_with_the_time_of_each() {
+    const MINUTE: i64 = 60_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("decisions.jsonl");
+    let log = ("CLERK_AUTHZ_DECISION_LOG", path.to_str().expect("text"));
+    let clerk = offline_clerk().await;
+    let readings = AtomicI64::new(Timestamp::from(SystemTime::now()).unix_millis());
+    // Each time that it is asked a minute has passed.
+    let clock = move || Timestamp::from_unix_millis(readings.fetch_add(MINUTE, Relaxed));
+    let service = server::start(&settings_for(&clerk, &[log]), Arc::new(clock)).await;
+    let service = service.expect("it starts");
+
+    let requests = vec![about("junk"), about("junk"), about("junk")];
+    let batch = proto::BatchVerifySessionRequest { requests };
+    let mut client = client(service.grpc_addr()).await;
+    client.batch_verify_session(batch).await.expect("answered");
+    service.stop().await;
+    clerk.stop().await;
+
+    let text = fs::read_to_string(&path).expect("text");
+    let times: Vec<SystemTime> = text
+        .lines()
+        .map(|line| {
+            let record: Value = serde_json::from_str(line).expect("JSON");
+            humantime::parse_rfc3339(record["time"].as_str().expect("text")).expect("a time")
+        })
+        .collect();
+    assert_eq!(times.len(), 3, "{text}");
+    for (earlier, later) in times.iter().zip(&times[1..]) {
+        let passed = later.duration_since(*earlier).expect("in order");
+        assert!(passed > Duration::from_secs(30), "{text}");
+    }
 }
 
 #[tokio::test]

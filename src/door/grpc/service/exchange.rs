@@ -77,7 +77,7 @@ impl AuthzDoor {
         patience: Duration,
     ) -> Result<proto::ExchangeAssertionResponse, Status> {
         let now = (self.clock)();
-        let asked = self.asked(rpc, id, caller, now);
+        let asked = self.asked(rpc, id, caller, || now);
         let wanted = self.wanted(rpc, request, "")?;
         let exchanger = self.exchanger(rpc, id)?;
         let exchange = wanted.exchange(request, patience);

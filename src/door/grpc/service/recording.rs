@@ -83,13 +83,13 @@ impl<'a> Asked<'a> {
 }
 
 impl AuthzDoor {
-    /// The work on a question begins `now`.
+    /// The work on a question begins now, which `now` says by the time of day where it is asked.
     pub(super) fn asked<'a>(
         &self,
         rpc: Rpc,
         id: &'a RequestId,
         caller: Option<&'a KnownCaller>,
-        now: Timestamp,
+        now: impl FnOnce() -> Timestamp,
     ) -> Asked<'a> {
         let began = self.decisions.begin(now);
         Asked {

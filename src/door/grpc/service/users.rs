@@ -116,7 +116,7 @@ impl AuthzDoor {
                 Err(self.invalid(RPC, vec![Violation::new("instance", description)]))
             }
             Some(Subject::Token(token)) => {
-                let asked = self.asked(RPC, id, caller, now);
+                let asked = self.asked(RPC, id, caller, || now);
                 let question = Question::about(token);
                 let mut steps = Steps::off();
                 let verdict = self.verifier().verify_session(&question, now, &mut steps);
