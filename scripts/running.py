@@ -1,6 +1,7 @@
 """What the demos and the soak share: processes of ours on loopback, each with a log, ended by its id."""
 
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -45,6 +46,10 @@ def status(url, opener=OPENER):
         return 0
 
 
+# A secret key, a webhook's secret, a private key, and how the head of each JWT begins.
+SECRET = re.compile(r"sk_(test|live)_|whsec_|PRIVATE KEY|eyJ")
+
+
 class Running:
     """Processes, with their files and logs in one folder."""
 
@@ -81,3 +86,11 @@ class Running:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        for name in self.processes:
+            # The offline Clerk shows its keys to whoever starts it.
+            log = self.folder / f"{name}.log"
+            if {"emulator", "dev"} & set(self.processes[name].args) or not log.exists():
+                continue
+            for line in log.read_text(errors="replace").splitlines():
+                if SECRET.search(line):
+                    raise SystemExit(f"{name} has a secret in its log: {line[:60]}…")

@@ -33,7 +33,12 @@ use crate::support::{
     webhook::{SECRET, user_updated},
 };
 
-const NAMES: [&str; 3] = ["", "clerkauthz.v1.AuthzService", "liveness"];
+const NAMES: [&str; 4] = [
+    "",
+    "clerkauthz.v1.AuthzService",
+    "liveness",
+    "clerk-backend-api",
+];
 
 /// The binary, beside an offline Clerk whose answers about memberships take a while.
 struct Scene {

@@ -13,12 +13,17 @@ use tokio::{
 
 use super::PATIENCE;
 
+/// What stands in no line of any service's log: a secret key, a webhook's secret, a private key, and how
+/// the head of each JWT begins.
+const SECRET: [&str; 5] = ["sk_test_", "sk_live_", "whsec_", "PRIVATE KEY", "eyJ"];
+
 /// A running `clerk-authz serve`; killed when dropped.
 pub struct Service {
     child: Child,
     pub http_addr: SocketAddr,
     pub grpc_addr: SocketAddr,
-    /// Lines that came behind the one that said where it listens, and the ones before it.
+    /// Lines that came behind the one that said where it listens, and the ones before it; each was looked
+    /// at for secrets.
     log: JoinHandle<String>,
 }
 
@@ -53,8 +58,7 @@ impl Service {
             loop {
                 let line = lines.next_line().await.expect("text");
                 let line = line.unwrap_or_else(|| panic!("it ended: {log}"));
-                log.push_str(&line);
-                log.push('\n');
+                keep(&mut log, &line);
                 if line.contains(" listening ") {
                     return (addr_in(&line, "grpc="), addr_in(&line, "http="));
                 }
@@ -65,8 +69,7 @@ impl Service {
             .expect("it starts");
         let log = tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                log.push_str(&line);
-                log.push('\n');
+                keep(&mut log, &line);
             }
             log
         });
@@ -110,6 +113,13 @@ impl Service {
         self.child.kill().await.expect("killed");
         self.log.await.expect("read")
     }
+}
+
+fn keep(log: &mut String, line: &str) {
+    let secret = SECRET.iter().find(|secret| line.contains(*secret));
+    assert!(secret.is_none(), "{secret:?} is in the log: {line}");
+    log.push_str(line);
+    log.push('\n');
 }
 
 fn addr_in(line: &str, name: &str) -> SocketAddr {
