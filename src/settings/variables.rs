@@ -276,7 +276,7 @@ pub const VARIABLES: &[Variable] = &[
         "CLERK_AUTHZ_CALLERS",
         "callers",
         None,
-        "A TOML file that says who may call which RPC over gRPC, and how much; read again when it changes. Without it everybody may who can connect, which must be nobody but this machine",
+        "A TOML file that says who may call which RPC over gRPC, and how much; read again when it changes. Without it everybody may who can connect: that must be nobody but this machine, or whoever has a certificate of CLERK_AUTHZ_TLS_CLIENT_CA",
     ),
     variable(
         "CLERK_AUTHZ_HTTP_ADDR",

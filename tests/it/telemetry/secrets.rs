@@ -84,7 +84,7 @@ on_each_engine! {
         let (head, _) = good.rsplit_once('.').expect("a signature");
         let forged = format!("{head}.{}", "hushsignature".repeat(26));
         let tokens = [&good, &alone, &expired, &forged];
-        let opaque = "sk_test_hushopaquecredential0123456789abcdef";
+        let opaque = "hushopaquecredential0123456789abcdef";
         let mut said = String::new();
 
         let mut client = client(service.grpc_addr).await;
