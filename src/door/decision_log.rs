@@ -55,8 +55,7 @@ impl DecisionLog {
 
     /// Records what was decided; in the trace, too, where there is one.
     pub(super) fn record(&self, began: Began, record: &Record<'_>) {
-        let is_followed = trace::is_followed();
-        if is_followed {
+        if trace::is_followed() {
             record.note();
         }
         let (Some(on), Began(Some((began, began_at)))) = (&self.0, began) else {
@@ -78,7 +77,7 @@ impl DecisionLog {
                 new_id.as_str()
             }
         };
-        let trace_id = is_followed.then(trace::id).flatten();
+        let trace_id = trace::id();
         let made = Made {
             trace_id: trace_id.as_deref(),
             time: began_at.plus(latency),
