@@ -251,9 +251,7 @@ async fn a_full_disk_says_what_to_do_and_goes_on_when_there_is_room() {
             && metrics.contains("clerk_authz_database_up{} 1")
     })
     .await;
-    let log = tokio::time::timeout(PATIENCE, service.kill())
-        .await
-        .expect("it ends");
+    let log = service.end().await;
     let line = log
         .lines()
         .find(|line| line.contains("a webhook was not taken"));

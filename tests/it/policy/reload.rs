@@ -108,7 +108,7 @@ async fn a_wrong_policy_is_logged_once_with_its_place() {
     })
     .await;
 
-    let log = service.kill().await;
+    let log = service.end().await;
     let wrong: Vec<&str> = log
         .lines()
         .filter(|line| line.contains("the policy is wrong"))
@@ -257,7 +257,7 @@ async fn a_difference_of_the_shadow_is_logged_at_most_once_a_second() {
     }
     let seconds = started.elapsed().as_secs();
 
-    let log = service.kill().await;
+    let log = service.end().await;
     let lines: Vec<&str> = log
         .lines()
         .filter(|line| line.contains("the shadow policy decides otherwise"))

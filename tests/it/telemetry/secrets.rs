@@ -163,7 +163,7 @@ on_each_engine! {
             .await
             .expect("it runs");
         let collected = format!("{:?}\n{:?}", collector.spans(), collector.lines());
-        let log = service.kill().await;
+        let log = service.end().await;
 
         assert!(log.contains("TRACE") && log.contains("denied"), "{log}");
         let places = [

@@ -367,7 +367,7 @@ async fn a_collector_that_is_down_hurts_nothing_and_is_said_once() {
         !collector.spans().is_empty()
     })
     .await;
-    let log = scene.service.kill().await;
+    let log = scene.service.end().await;
     let said = log
         .lines()
         .filter(|line| line.contains("collector does not take"))

@@ -41,7 +41,7 @@ on_each_engine! {
         }).await;
         let metrics = crate::support::get(addr, "/metrics").await.1;
 
-        let log = service.kill().await + &metrics;
+        let log = service.end().await + &metrics;
 
         for said in ["a webhook was not taken", "a message cannot be applied", "user.promoted", "updated_at is of another type"] {
             assert!(log.contains(said), "{said} is not in\n{log}");
