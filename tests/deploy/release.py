@@ -99,16 +99,69 @@ def workflows(suite):
     for path in WORKFLOWS:
         text = path.read_text()
         used = re.findall(r"uses: (\S+)(.*)", text)
+        # Those of this repository are of the same commit.
+        used = [(name, rest) for name, rest in used if not name.startswith("./")]
         loose = [name for name, rest in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", name) or " # v" not in rest]
         check(suite, f"{path.name}: actions stand by their commit, with the version behind", used and not loose, loose)
         document = yaml.safe_load(text)
         check(suite, f"{path.name}: no rights but to read, until a job asks", document["permissions"] == {"contents": "read"})
         # What somebody else may name is a variable of the shell, never a part of its text.
-        spliced = [step["run"] for job in document["jobs"].values() for step in job["steps"] if "${{" in step.get("run", "")]
+        spliced = [step["run"] for job in document["jobs"].values() for step in job.get("steps", []) if "${{" in step.get("run", "")]
         check(suite, f"{path.name}: nothing is spliced into a command", not spliced, spliced)
         scripts = {name for name in re.findall(r"(?:\.ci|scripts)/[\w./-]+", text)}
         gone = [name for name in scripts if not os.access(ROOT / name, os.X_OK)]
         check(suite, f"{path.name}: its scripts are there", scripts and not gone, gone)
+
+
+def before_publishing(suite):
+    """What must have happened before anything leaves, and what must leave with it."""
+    ci, release = (yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text()) for name in ("ci", "release"))
+    # To YAML 1.1 the key `on` is true.
+    check(suite, "ci.yml can be called", "workflow_call" in ci[True], ci[True])
+    runs = [step for job in ci["jobs"].values() for step in job["steps"] if step.get("run") == ".ci/run"]
+    check(suite, "it runs every suite", len(runs) == 1, runs)
+    lenient = [name for name, job in ci["jobs"].items() for part in [job, *job["steps"]] if {"if", "continue-on-error"} & set(part)]
+    check(suite, "none of it may fail or be left out", not lenient, lenient)
+    jobs = release["jobs"]
+    suites = {name for name, job in jobs.items() if job.get("uses") == "./.github/workflows/ci.yml" and "if" not in job}
+    check(suite, "a release calls it", len(suites) == 1, suites)
+
+    def before(name):
+        needs = jobs[name].get("needs", [])
+        needs = {needs} if isinstance(needs, str) else set(needs)
+        return needs.union(*(before(need) for need in needs))
+
+    # Without the right to write nothing can be published.
+    writing = {name for name, job in jobs.items() if "write" in job.get("permissions", {}).values()}
+    early = {name for name in writing if not suites or not suites <= before(name)}
+    check(suite, "what can write waits for it", writing == {"build", "publish"} and not early, (writing, early))
+    # `always()` would go on behind what failed.
+    conditional = [name for name, job in jobs.items() for part in [job, *job.get("steps", [])] if {"if", "continue-on-error"} & set(part)]
+    check(suite, "and for its success", not conditional, conditional)
+
+    built = [entry["architecture"] for entry in jobs["build"]["strategy"]["matrix"]["include"]]
+    steps = [step.get("run", "") for step in jobs["publish"]["steps"]]
+    each = f"for architecture in {' '.join(built)}; do"
+    file = "release/clerk-authz-$VERSION-linux-$architecture.cdx.json"
+
+    def steps_for_each(what):
+        """Where a step does it for each architecture."""
+        loops = [re.findall(rf"^{re.escape(each)}\n(.*?)^done$", step, re.M | re.S) for step in steps]
+        return [number for number, bodies in enumerate(loops) if any(what in re.sub(r"\s+", " ", body) for body in bodies)]
+
+    written = steps_for_each(f'scripts/sbom.sh "$architecture" "{file}"')
+    summed = [number for number, step in enumerate(steps) if "sha256sum -- * > SHA256SUMS" in step]
+    attached = steps_for_each(f'attest --yes --type cyclonedx \\ --predicate "{file}" "$IMAGE@$digest"')
+    check(suite, "each architecture has a list of what it is made of", len(written) == 1, steps)
+    check(suite, "which is in the signed sums", summed and written and written[0] < summed[0], (written, summed))
+    check(suite, "and is attached to its image", len(attached) == 1, steps)
+    script = (ROOT / "scripts/sbom.sh").read_text()
+    known = re.findall(r"^  (\w+)\) target=(\w+)-unknown-linux-gnu ;;$", script, re.M)
+    check(suite, "the script knows each", sorted(name for name, _ in known) == sorted(built), known)
+    check(suite, "each as another target", len({target for _, target in known}) == len(built), known)
+    check(suite, "which it asks for", '--target "$target"' in script)
+    other = run("scripts/sbom.sh", "riscv64", "/dev/null")
+    check(suite, "and no other", other.returncode == 2 and "riscv64" in other.stderr, other)
 
 
 def lint(tool, files):
@@ -126,6 +179,7 @@ run_parts([
     ("changelog", True, changelog),
     ("package", True, package),
     ("workflows", True, workflows),
+    ("before publishing", True, before_publishing),
     ("hadolint", HADOLINT, lint(HADOLINT, [ROOT / "deploy/Dockerfile"])),
     ("actionlint", ACTIONLINT, lint(ACTIONLINT, WORKFLOWS)),
 ])
