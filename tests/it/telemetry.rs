@@ -4,6 +4,7 @@ mod alerts;
 mod calls;
 mod collector;
 mod decision_log;
+mod envoy;
 mod promtool;
 mod secrets;
 mod traces;

@@ -20,6 +20,7 @@ use crate::support::{PATIENCE, eventually, get};
 const CONFIG: &str = include_str!("../../../deploy/envoy/envoy.yaml");
 const REPLICAS: &str = include_str!("../../../deploy/envoy/envoy-replicas.yaml");
 const PAGE: &str = include_str!("../../../docs/envoy.md");
+const TRACING: &str = include_str!("../../../docs/tracing.md");
 
 /// Where the shipped file finds clerk-authz.
 const AUTHZ_ENDPOINT: &str =
@@ -40,6 +41,8 @@ pub enum SetUp {
     AllowedHeaders,
     /// As shipped, with a route for `/me/reports` that asks for more than the policy.
     Narrowed,
+    /// As shipped, and the collector here hears of so many requests of a hundred.
+    Traced(SocketAddr, u8),
 }
 
 /// A running Envoy; killed when dropped.
@@ -238,7 +241,8 @@ fn config(
         | SetUp::Bare
         | SetUp::SomeRoutes
         | SetUp::AllowedHeaders
-        | SetUp::Narrowed => CONFIG.to_owned(),
+        | SetUp::Narrowed
+        | SetUp::Traced(..) => CONFIG.to_owned(),
     };
     let mut replace = |from: &str, to: &str| {
         assert!(config.contains(from), "the shipped file has no {from:?}");
@@ -299,6 +303,28 @@ fn config(
             let one = indented(fenced(PAGE, "context_extensions:"), 24);
             replace(all, &format!("{one}{all}"));
         }
+        SetUp::Traced(collector, percent) => {
+            for (beside, block, by) in [
+                ("                stat_prefix: ingress\n", "tracing:", 16),
+                (
+                    "                      mutations:\n",
+                    "remove: traceparent",
+                    24,
+                ),
+                ("  clusters:\n", "- name: collector", 4),
+            ] {
+                let block = indented(fenced(TRACING, block), by);
+                replace(beside, &format!("{beside}{block}"));
+            }
+            replace(
+                "random_sampling: { value: 1 }",
+                &format!("random_sampling: {{ value: {percent} }}"),
+            );
+            replace(
+                "port_value: 4317 ",
+                &format!("port_value: {} ", collector.port()),
+            );
+        }
     }
     config
 }
@@ -314,7 +340,7 @@ fn fenced<'p>(page: &'p str, text: &str) -> &'p str {
     let mut blocks = blocks.filter_map(|rest| rest.split("```").next());
     blocks
         .find(|block| block.contains(text))
-        .unwrap_or_else(|| panic!("docs/envoy.md has no block with {text}"))
+        .unwrap_or_else(|| panic!("the page has no block with {text}"))
 }
 
 fn free_ports() -> [u16; 2] {

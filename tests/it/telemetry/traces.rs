@@ -29,12 +29,17 @@ use crate::{
     },
 };
 
-const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
-const CALLER: &str = "b7ad6b7169203331";
+pub(super) const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+pub(super) const CALLER: &str = "b7ad6b7169203331";
+/// What the second asks no token answers that is of another organization.
+const ROUTES: &str = "
+- {path: /me, access: signed_in}
+- {path: '/of/{organization}', organization: '{organization}', access: {role: admin}}
+";
 /// A call that takes longer has waited for the collector.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -66,22 +71,22 @@ async fn between(clerk: String) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     (addr, seen)
 }
 
-struct Scene {
-    clerk: Emulator,
-    service: Service,
+pub(super) struct Scene {
+    pub(super) clerk: Emulator,
+    pub(super) service: Service,
     /// `traceparent` of requests to Clerk.
-    told: Arc<Mutex<Vec<String>>>,
+    pub(super) told: Arc<Mutex<Vec<String>>>,
     _files: (PolicyFile, tempfile::TempDir),
 }
 
 impl Scene {
-    async fn start(collector: SocketAddr, more: &[(&str, &str)]) -> Self {
+    pub(super) async fn start(collector: SocketAddr, more: &[(&str, &str)]) -> Self {
         let clerk = offline_clerk().await;
         let instance = &clerk.instances()[0];
         let (issuer, secret_key) = (instance.issuer().to_string(), instance.secret_key());
         let (between, told) = between(issuer.clone()).await;
         let api = format!("http://{between}");
-        let policy = PolicyFile::routes("- {path: /me, access: signed_in}");
+        let policy = PolicyFile::routes(ROUTES);
         let folder = tempfile::tempdir().expect("a folder");
         let database = format!("sqlite://{}", folder.path().join("mirror.db").display());
         let endpoint = format!("http://{collector}");
