@@ -2,10 +2,12 @@
 
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help setup run demo-envoy demo-replicas test check bench load soak fuzz proto-baseline release image
+.PHONY: help setup run demo-envoy demo-replicas test check bench load soak rolling-restart fuzz proto-baseline release image
 
 SECONDS_EACH ?= 60
 MINUTES ?= 30
+CALLS ?= 2000
+RESTARTS ?= 10
 BUF := node_modules/.bin/buf
 # The last release's contract; `make proto-baseline` renews it at a release.
 BASELINE := docs/proto-baseline.binpb
@@ -42,6 +44,12 @@ load: ## measure the service against an empty call, over real connections
 soak: setup ## run a mixed load for MINUTES=30 and say whether memory, descriptors and p99 stay flat
 	cargo build --locked
 	@.venv/bin/python scripts/soak.py "$(MINUTES)"
+
+rolling-restart: setup ## restart two replicas in turn, RESTARTS=10, under CALLS=2000 a second and say how many calls failed
+	cargo build --locked
+	cargo build --release --locked --no-default-features
+	@.venv/bin/python scripts/rolling-restart.py --calls "$(CALLS)" --restarts "$(RESTARTS)" \
+	  --clerk target/debug/clerk-authz target/release/clerk-authz
 
 fuzz: ## build the fuzz targets and run each for a minute (SECONDS_EACH=60)
 	@SECONDS_EACH="$(SECONDS_EACH)" scripts/fuzz.sh

@@ -1,17 +1,19 @@
 """Restarts two replicas in turn, as an orchestrator does, while clients that balance call them at a rate
 that is given; says how many calls failed, and how many needed a second try.
 
-    .venv/bin/python scripts/rolling-restart.py [--calls N] [--restarts N] [--clients N] [path of clerk-authz]
+    .venv/bin/python scripts/rolling-restart.py [--calls N] [--restarts N] [--clients N] [--clerk PATH] [path of clerk-authz]
 
-N calls a second in all (2,000), restarts in all (10), processes that call (4). Each replica gets SIGTERM, ends
-with 0, and is started again at the same address. Exits 1 where a call failed or a replica ended otherwise.
-Use a release build: what is measured is whether calls fail, and a slow build has the clients wait.
+`make rolling-restart` starts it with the binary as it is released: what is measured is whether calls fail, and a slow
+build has the clients wait. N calls a second in all (2,000), restarts in all (10), processes that call (4). Each replica
+gets SIGTERM, ends with 0, and is started again at the same address. Exits 1 where a call failed or a replica ended
+otherwise. The offline Clerk is of the binary `--clerk` (the same), since what is released has none.
 """
 
 import argparse
 import asyncio
 import json
 import multiprocessing
+import subprocess
 import sys
 import tempfile
 import time
@@ -113,17 +115,22 @@ def main():
     parser.add_argument("--calls", type=int, default=2000)
     parser.add_argument("--restarts", type=int, default=10)
     parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--clerk")
     parser.add_argument("binary", nargs="?", default=ROOT / "target/release/clerk-authz")
     arguments = parser.parse_args()
     binary = Path(arguments.binary).resolve()
-    if not binary.exists():
-        sys.exit(f"{binary} is missing: run `cargo build --release --features emulator`")
+    clerk_binary = Path(arguments.clerk or binary).resolve()
+    for path in (binary, clerk_binary):
+        if not path.exists():
+            sys.exit(f"{path} is missing; `make rolling-restart` builds what it needs")
+    if "emulator: no" in subprocess.run([clerk_binary, "--version"], capture_output=True, text=True, check=True).stdout:
+        sys.exit(f"{clerk_binary} is built without the offline Clerk; name one that has it, such as --clerk target/debug/clerk-authz")
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(prefix="clerk-authz-rolling-") as folder:
         running = Running(folder)
         try:
             clerk = f"http://127.0.0.1:{port(0, True)}"
-            running.start("clerk", binary, "emulator", "--addr", clerk.removeprefix("http://"))
+            running.start("clerk", clerk_binary, "emulator", "--addr", clerk.removeprefix("http://"))
             running.wait("the offline Clerk", lambda: status(f"{clerk}/_emulator/world") == 200)
             with OPENER.open(f"{clerk}/_emulator/world", timeout=10) as answer:
                 instance = json.loads(answer.read())["instances"][0]
