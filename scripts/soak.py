@@ -20,14 +20,13 @@ import signal
 import statistics
 import sys
 import tempfile
-import threading
 import time
-import urllib.request
 from pathlib import Path
 
 import grpc
 
-from running import OPENER, ROOT, Running, port, status
+from paced import Paced, http_call
+from running import ROOT, Running, port, status
 
 sys.path.insert(0, str(ROOT / "proto"))
 messages, services = grpc.protos_and_services("clerkauthz/v1/authz_service.proto")
@@ -49,45 +48,20 @@ routes:
 """
 
 
-def http_call(url, body=None, method=None, headers=None):
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, method=method, headers={"content-type": "application/json", **(headers or {})})
-    with OPENER.open(request, timeout=10) as answer:
-        return answer.read().decode()
-
-
-class Load:
-    """Loops at a fixed pace, each in a thread; what goes wrong is kept."""
+class Load(Paced):
+    """What is asked of one service; how long remembered tokens take."""
 
     def __init__(self, clerk, secret, grpc_port, http_port):
-        self.clerk, self.secret = clerk, secret
+        super().__init__(clerk, secret)
         self.target, self.http = f"127.0.0.1:{grpc_port}", f"http://127.0.0.1:{http_port}"
         self.stub = services.AuthzServiceStub(grpc.insecure_channel(self.target))
-        self.stop = threading.Event()
-        self.lock = threading.Lock()
         self.counts, self.failures, self.latencies = {}, {}, []
-        self.threads = []
 
-    def mint(self, query="user=user_alice&organization=org_acme"):
-        return http_call(f"{self.clerk}/_emulator/token?{query}").strip()
-
-    def api(self, method, path, body=None):
-        return json.loads(http_call(f"{self.clerk}/v1/{path}", body, method, {"authorization": f"Bearer {self.secret}"}))
-
-    def begin(self, name, pause, work):
-        thread = threading.Thread(target=self.repeat, args=(name, pause, work), name=name, daemon=True)
-        thread.start()
-        self.threads.append(thread)
-
-    def repeat(self, name, pause, work):
-        while not self.stop.wait(pause):
-            try:
-                work()
-            except Exception as error:  # noqa: BLE001: whatever it is, it is a failure of this run
-                with self.lock:
-                    self.failures.setdefault(name, []).append(f"{type(error).__name__}: {error}"[:300])
-            with self.lock:
-                self.counts[name] = self.counts.get(name, 0) + 1
+    def done(self, name, failure):
+        with self.lock:
+            self.counts[name] = self.counts.get(name, 0) + 1
+            if failure:
+                self.failures.setdefault(name, []).append(failure)
 
     def samples(self):
         with self.lock:
@@ -178,11 +152,6 @@ class Load:
         request = messages.CheckOrgPermissionRequest(organization_id="org_acme", permission="org:invoices:read", **subject)
         if not self.stub.CheckOrgPermission(request, timeout=10).allowed:
             raise AssertionError(f"denied: {subject}")
-
-    def end(self):
-        self.stop.set()
-        for thread in self.threads:
-            thread.join(15)
 
 
 def sample(process, latencies):
