@@ -42,6 +42,10 @@ use crate::{
 /// How long what waits may hold up the end.
 const END_WITHIN: Duration = Duration::from_secs(2);
 
+/// How long the collector has for a handshake of TLS. The time for an export begins behind it: one that is
+/// never answered would end no export, and nobody would hear of it.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+
 /// Of this process, once it sends anything.
 static STATS: OnceLock<Arc<Stats>> = OnceLock::new();
 
@@ -173,7 +177,9 @@ impl Drop for Otlp {
 }
 
 fn tls(options: &Options) -> Result<ClientTlsConfig, OtlpError> {
-    let tls = ClientTlsConfig::new().with_enabled_roots();
+    let tls = ClientTlsConfig::new()
+        .with_enabled_roots()
+        .timeout(HANDSHAKE_WITHIN);
     match &options.certificate {
         None => Ok(tls),
         Some(file) => match std::fs::read(file) {

@@ -7,4 +7,5 @@ mod decision_log;
 mod envoy;
 mod promtool;
 mod secrets;
+mod silent;
 mod traces;

@@ -86,6 +86,16 @@ impl Service {
         self.child.id().expect("it runs")
     }
 
+    /// Its resident memory, in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()));
+        let status = status.expect("Linux");
+        let mut lines = status.lines();
+        let line = lines.find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.expect("there").trim().trim_end_matches(" kB");
+        kibibytes.parse::<u64>().expect("a number") * 1_024
+    }
+
     /// Sends it a signal, such as `-TERM`.
     pub fn signal(&self, name: &str) {
         let id = self.id().to_string();

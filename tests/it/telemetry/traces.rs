@@ -37,7 +37,7 @@ const ROUTES: &str = "
 - {path: '/of/{organization}', organization: '{organization}', access: {role: admin}}
 ";
 /// A call that takes longer has waited for the collector.
-const AT_ONCE: Duration = Duration::from_secs(2);
+pub(super) const AT_ONCE: Duration = Duration::from_secs(2);
 
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
