@@ -90,16 +90,20 @@ impl Scene {
         body
     }
 
-    /// Over HTTPS, without a certificate.
-    async fn get(&self, path: &str) -> Result<(u16, String), reqwest::Error> {
+    /// A client of HTTPS, without a certificate.
+    fn https(&self) -> reqwest::Client {
         let authority = reqwest::Certificate::from_pem(self.authority.pem.as_bytes());
-        let client = reqwest::Client::builder()
+        reqwest::Client::builder()
             .no_proxy()
             .tls_certs_only([authority.expect("PEM")])
             .build()
-            .expect("a client");
+            .expect("a client")
+    }
+
+    /// Over a new connection of such a client.
+    async fn get(&self, path: &str) -> Result<(u16, String), reqwest::Error> {
         let url = format!("https://{}{path}", self.service.http_addr());
-        let answer = client.get(url).send().await?;
+        let answer = self.https().get(url).send().await?;
         Ok((answer.status().as_u16(), answer.text().await?))
     }
 
