@@ -2,10 +2,11 @@
 
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help setup run demo-envoy demo-replicas test check bench load soak rolling-restart fuzz proto-baseline release image
+.PHONY: help setup run demo-envoy demo-replicas test check bench load soak faults rolling-restart fuzz proto-baseline release image
 
 SECONDS_EACH ?= 60
 MINUTES ?= 30
+CLERK_DOWN_MINUTES ?= 10
 CALLS ?= 2000
 RESTARTS ?= 10
 BUF := node_modules/.bin/buf
@@ -50,6 +51,10 @@ rolling-restart: setup ## restart two replicas in turn, RESTARTS=10, under CALLS
 	cargo build --release --locked --no-default-features
 	@.venv/bin/python scripts/rolling-restart.py --calls "$(CALLS)" --restarts "$(RESTARTS)" \
 	  --clerk target/debug/clerk-authz target/release/clerk-authz
+
+faults: setup ## break each part under load (SECONDS_EACH=60, CLERK_DOWN_MINUTES=10): is it as docs/operations.md says?
+	cargo build --locked
+	@.venv/bin/python scripts/faults.py --seconds-each "$(SECONDS_EACH)" --clerk-down-minutes "$(CLERK_DOWN_MINUTES)"
 
 fuzz: ## build the fuzz targets and run each for a minute (SECONDS_EACH=60)
 	@SECONDS_EACH="$(SECONDS_EACH)" scripts/fuzz.sh

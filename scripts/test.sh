@@ -51,9 +51,11 @@ if [ -x .venv/bin/python ]; then
   suite "the manifests" .venv/bin/python tests/deploy/manifests.py target/debug/clerk-authz
   suite "what a release is made of" .venv/bin/python tests/deploy/release.py
   suite "a soak of two minutes" .venv/bin/python scripts/soak.py 2 target/debug/clerk-authz
+  suite "the faults under load" \
+    .venv/bin/python scripts/faults.py --seconds-each 1 --clerk-down-minutes 0.05 target/debug/clerk-authz
 else
   for name in "other languages" "the demos" "browser" "Clerk's own clients" "the manifests" \
-    "what a release is made of" "a soak of two minutes"; do
+    "what a release is made of" "a soak of two minutes" "the faults under load"; do
     summary+=("skipped  $name: Python 3 is missing; install python3 and python3-venv, then \`make setup\`")
   done
   [ "${CI:-}" = true ] && failed=1
