@@ -535,7 +535,7 @@ impl Settings {
             log_format: raw.log_format("CLERK_AUTHZ_LOG_FORMAT", &mut problems),
             decision_log: raw.decision_log("CLERK_AUTHZ_DECISION_LOG", &mut problems),
             decision_log_sample: raw.part("CLERK_AUTHZ_DECISION_LOG_SAMPLE", &mut problems),
-            otlp: otlp::read(&raw, &mut problems),
+            otlp: otlp::read(&raw, args, environment, &mut problems),
             shown: raw.shown(),
         };
         let http_addr = settings.http_addr;
@@ -697,7 +697,8 @@ fn shown_file(file: &str) -> String {
     ]
     .iter()
     .any(|prefix| file.starts_with(prefix));
-    if is_secret {
+    // The headers of a collector have one in them, and hardly any path has.
+    if is_secret || file.contains('=') {
         masked(file)
     } else {
         file.to_owned()

@@ -117,6 +117,7 @@ pub(super) fn set_up_telemetry(settings: &Settings) -> anyhow::Result<Telemetry>
         Otlp::start(&otlp::Options {
             endpoint: otlp.endpoint.clone(),
             certificate: otlp.certificate.clone(),
+            headers: otlp.headers.clone(),
             service_name: otlp.service_name.clone(),
             sampler: Sampler {
                 heeds_parent: otlp.heeds_parent,

@@ -1,18 +1,22 @@
 //! The settings of OpenTelemetry, under the names that its specification gives them.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
+use percent_encoding::percent_decode_str;
+use secrecy::SecretString;
 use url::Url;
 
-use super::{Problem, Raw};
+use super::{EnvironmentVariables, Problem, Raw, SettingsArgs};
 
 /// Where traces and logs are sent, and which.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct OtlpSettings {
     /// The collector, without a path.
     pub endpoint: String,
     /// A file of certificates to trust, as PEM.
     pub certificate: Option<PathBuf>,
+    /// What it is shown with each request, by name: its credential among them.
+    pub headers: BTreeMap<String, SecretString>,
     /// As which the service shows itself; `None` where nobody says it here.
     pub service_name: Option<String>,
     /// Whether a caller that says whether it is followed is heeded.
@@ -22,13 +26,19 @@ pub struct OtlpSettings {
 }
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
 const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 const SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
 const DISABLED: &str = "OTEL_SDK_DISABLED";
 
 /// `None` without a collector, and where it is switched off.
-pub(super) fn read(raw: &Raw, problems: &mut Vec<Problem>) -> Option<OtlpSettings> {
+pub(super) fn read(
+    raw: &Raw,
+    args: &SettingsArgs,
+    environment: &EnvironmentVariables,
+    problems: &mut Vec<Problem>,
+) -> Option<OtlpSettings> {
     let disabled = raw.text(DISABLED).is_some_and(|text| match &*text {
         "true" => true,
         "false" => false,
@@ -41,6 +51,23 @@ pub(super) fn read(raw: &Raw, problems: &mut Vec<Problem>) -> Option<OtlpSetting
         problems.push(raw.wrong(PROTOCOL, "\"grpc\", which collectors take on port 4317"));
     }
     let (heeds_parent, ratio) = sampler(raw, problems);
+    // The SDK reads the variable by itself, and would not hear of the flag.
+    let is_given = environment.get(HEADERS).is_some_and(|it| !it.is_empty());
+    if is_given && args.get(HEADERS).is_some() {
+        problems.push(Problem::new(
+            HEADERS,
+            "is set beside --otel-exporter-otlp-headers-file; set one of them",
+        ));
+    }
+    let headers = headers(&raw.text(HEADERS).unwrap_or_default()).unwrap_or_else(|| {
+        // Nothing of it is said: it is a secret.
+        problems.push(Problem::new(
+            raw.subject(HEADERS),
+            "is no list of headers; expected NAME=VALUE between commas, each name once, and in a \
+             value %2C for a comma, %25 for a \"%\", such as \"authorization=Bearer%20TOKEN\"",
+        ));
+        BTreeMap::new()
+    });
     let endpoint = raw.text(ENDPOINT).filter(|_| !disabled)?;
     if !is_endpoint(&endpoint) {
         let expected = "http:// or https:// and a host, such as \"http://127.0.0.1:4317\"";
@@ -55,6 +82,7 @@ pub(super) fn read(raw: &Raw, problems: &mut Vec<Problem>) -> Option<OtlpSetting
         certificate: raw
             .text("OTEL_EXPORTER_OTLP_CERTIFICATE")
             .map(PathBuf::from),
+        headers,
         service_name: raw.text("OTEL_SERVICE_NAME"),
         heeds_parent,
         ratio,
@@ -80,6 +108,36 @@ fn sampler(raw: &Raw, problems: &mut Vec<Problem>) -> (bool, f64) {
             (true, 0.0)
         }
     }
+}
+
+/// As OpenTelemetry's specification writes them: values in percent-encoding, without properties. `None`
+/// where one cannot be sent; the SDK would leave it out and say nothing.
+fn headers(text: &str) -> Option<BTreeMap<String, SecretString>> {
+    let mut headers = BTreeMap::new();
+    for header in text.split_terminator(',') {
+        let (name, value) = header.split_once('=')?;
+        let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
+        let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let is_encoded = value.split('%').skip(1).all(|behind| {
+            let digits = behind.bytes().take(2);
+            digits.filter(u8::is_ascii_hexdigit).count() == 2
+        });
+        let value = percent_decode_str(value).decode_utf8().ok()?;
+        // What gRPC takes of names and of values.
+        if name.is_empty()
+            || !name.bytes().all(is_of_name)
+            || !is_encoded
+            || value.is_empty()
+            || !value.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+        {
+            return None;
+        }
+        let value = SecretString::from(value.into_owned());
+        if headers.insert(name, value).is_some() {
+            return None;
+        }
+    }
+    Some(headers)
 }
 
 fn is_endpoint(text: &str) -> bool {

@@ -917,11 +917,97 @@ fn secrets_are_never_shown() {
             "CLERK_AUTHZ_DATABASE_URL_FILE",
             "postgres://u:hushhush@db/name",
         ),
+        (
+            "OTEL_EXPORTER_OTLP_HEADERS_FILE",
+            "authorization=Bearer%20hushhush",
+        ),
     ] {
         let problems = load(&[("CLERK_PUBLISHABLE_KEY", PK_TEST), (variable, value)]);
         let problems = problems.expect_err(variable);
         assert!(problems.contains("cannot be read"), "{problems}");
         assert!(!problems.contains("hushhush"), "{problems}");
+    }
+}
+
+#[test]
+fn a_collectors_credential_is_read_from_a_file_or_the_environment() {
+    const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+    let fixed = [
+        ("CLERK_PUBLISHABLE_KEY", PK_TEST),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317"),
+    ];
+    let with = |more: &[(&str, &str)]| load(&[&fixed[..], more].concat());
+    let text = "Authorization = Bearer%20hush%2Chush , x-tenant=shop=1";
+    let held = file(&format!("{text}\n"));
+    let path = held.path().to_str().expect("UTF-8");
+    let file_variable = format!("{HEADERS}_FILE");
+    for given in [(HEADERS, text), (&*file_variable, path)] {
+        let settings = with(&[given]).expect("good");
+        let read = settings.otlp.as_ref().expect("a collector");
+        let headers: Vec<(&str, &str)> = read
+            .headers
+            .iter()
+            .map(|(name, value)| (&**name, value.expose_secret()))
+            .collect();
+        assert_eq!(
+            headers,
+            [
+                ("authorization", "Bearer hush,hush"),
+                ("x-tenant", "shop=1")
+            ]
+        );
+        let config = settings.print_config();
+        assert!(config.contains(&format!("{HEADERS}=…  # ")), "{config}");
+        assert!(!format!("{config}{settings:?}").contains("hush"));
+    }
+    let none = with(&[]).expect("good").otlp.expect("a collector");
+    assert!(none.headers.is_empty());
+
+    let missing = with(&[(&*file_variable, "/nowhere/headers")]).expect_err("no such file");
+    assert!(
+        missing.starts_with(&format!(
+            "{file_variable} is \"/nowhere/headers\"; the file cannot be read: "
+        )),
+        "{missing}"
+    );
+    let both = with(&[(&*file_variable, path), (HEADERS, text)]).expect_err("both");
+    assert_eq!(
+        both,
+        format!("{HEADERS} is set beside {file_variable}; set one of them")
+    );
+    let mut flag = SettingsArgs::default();
+    flag.set(HEADERS, path);
+    let by_flag = |more: &[(&str, &str)]| {
+        let variables = environment(&[&fixed[..], more].concat());
+        Settings::load(&flag, &variables).map_err(|problems| problems.to_string())
+    };
+    let read = by_flag(&[]).expect("good").otlp.expect("a collector");
+    assert_eq!(read.headers.len(), 2);
+    assert_eq!(
+        by_flag(&[(HEADERS, text)]).expect_err("both"),
+        format!("{HEADERS} is set beside --otel-exporter-otlp-headers-file; set one of them")
+    );
+    for bad in [
+        "Bearer hush",
+        "=hush",
+        "authorization=",
+        "authori zation=hush",
+        "authorization:=hush",
+        "authorization=hush%2",
+        "authorization=hush%zz",
+        "authorization=hush%0Ahush",
+        "authorization=hush%FF",
+        "authorization=hüsh",
+        "authorization=hush,,x=hush",
+        "authorization=hush,Authorization=hush",
+        "authorization=hush\nx=hush",
+    ] {
+        let said = with(&[(HEADERS, bad)]).expect_err(bad);
+        assert!(
+            said.starts_with(&format!("{HEADERS} is no list of headers; expected ")),
+            "{bad}: {said}"
+        );
+        assert!(!said.contains("hush") && !said.contains("hüsh"), "{said}");
     }
 }
 

@@ -368,6 +368,11 @@ pub const VARIABLES: &[Variable] = &[
         None,
         "A PEM file with certificates to trust in the collector's TLS, beside the machine's own",
     ),
+    secret(
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "otel-exporter-otlp-headers-file",
+        "Headers that the collector is shown with each request, its credential among them: NAME=VALUE between commas, values in percent-encoding, such as authorization=Bearer%20TOKEN",
+    ),
     variable(
         "OTEL_SERVICE_NAME",
         "otel-service-name",

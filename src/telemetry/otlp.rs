@@ -4,6 +4,7 @@
 //! in them and nothing else. What becomes of them is counted here, and said once.
 
 use std::{
+    collections::{BTreeMap, HashMap},
     path::PathBuf,
     sync::{
         Arc, OnceLock,
@@ -16,7 +17,10 @@ use opentelemetry::{Context, InstrumentationScope, Key, global, logs::Severity};
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_otlp::{
     WithExportConfig, WithTonicConfig,
-    tonic_types::transport::{Certificate, ClientTlsConfig},
+    tonic_types::{
+        metadata::MetadataMap,
+        transport::{Certificate, ClientTlsConfig},
+    },
 };
 use opentelemetry_sdk::{
     Resource,
@@ -31,6 +35,7 @@ use opentelemetry_sdk::{
         SpanProcessor,
     },
 };
+use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -50,12 +55,14 @@ const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 static STATS: OnceLock<Arc<Stats>> = OnceLock::new();
 
 /// Where to, and what.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The collector, `http://` or `https://`.
     pub endpoint: String,
     /// Whom to trust beside those whom the machine trusts, as PEM.
     pub certificate: Option<PathBuf>,
+    /// What the collector is shown with each request, by name: a credential.
+    pub headers: BTreeMap<String, SecretString>,
     /// As which this service shows itself; `None` where the resource's attributes say it.
     pub service_name: Option<String>,
     /// Which questions are followed.
@@ -76,6 +83,9 @@ pub enum OtlpError {
     /// The address or another of the standard's variables.
     #[error("OTEL_EXPORTER_OTLP_ENDPOINT or another OTEL_EXPORTER_OTLP_* cannot be used: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// The headers. What they hold is not said.
+    #[error("OTEL_EXPORTER_OTLP_HEADERS cannot be sent")]
+    Headers,
     /// Somebody else follows questions in this process.
     #[error("traces are set up already")]
     AlreadySetUp,
@@ -126,15 +136,18 @@ impl Otlp {
     pub fn start(options: &Options) -> Result<Self, OtlpError> {
         let stats: Arc<Stats> = Arc::default();
         let tls = tls(options)?;
+        let headers = headers(options)?;
         let spans = opentelemetry_otlp::SpanExporter::builder()
             .with_tonic()
             .with_endpoint(&options.endpoint)
             .with_tls_config(tls.clone())
+            .with_metadata(headers.clone())
             .build()?;
         let lines = opentelemetry_otlp::LogExporter::builder()
             .with_tonic()
             .with_endpoint(&options.endpoint)
             .with_tls_config(tls)
+            .with_metadata(headers)
             .build()?;
         let counted = |signal| Counted {
             signal,
@@ -190,6 +203,22 @@ fn tls(options: &Options) -> Result<ClientTlsConfig, OtlpError> {
             }),
         },
     }
+}
+
+/// Of those that the environment gives the SDK sends its own copy in their place.
+fn headers(options: &Options) -> Result<MetadataMap, OtlpError> {
+    let exposed: HashMap<String, String> = options
+        .headers
+        .iter()
+        .map(|(name, value)| (name.clone(), value.expose_secret().to_owned()))
+        .collect();
+    let headers = (&exposed).try_into().map_err(|_| OtlpError::Headers)?;
+    let mut headers = MetadataMap::from_headers(headers).into_headers();
+    for value in headers.values_mut() {
+        // Not to be shown, nor kept in HPACK's table.
+        value.set_sensitive(true);
+    }
+    Ok(MetadataMap::from_headers(headers))
 }
 
 /// What `OTEL_RESOURCE_ATTRIBUTES` says, with our name where nobody gives one.

@@ -134,6 +134,12 @@ def switches(suite):
         and not {"*", "SyncUser", "GetUser", "WatchUsers"} & set(callers["anyone"]["rpcs"])), callers)
     its_secret = next(v for v in pod(render(LEAST, {"callersSecret": "own"}))["volumes"] if v["name"] == "callers-secrets")
     check(suite, "callersSecret", its_secret["secret"]["secretName"] == "own", its_secret)
+    volumes = {v["name"]: v.get("secret") for v in pod(render(ALL))["volumes"]}
+    given = environment(render(ALL))["OTEL_EXPORTER_OTLP_HEADERS_FILE"]
+    check(suite, "otlp.existingSecret: on", volumes["otlp"]["secretName"] == "collector" and given.endswith("-otlp/headers"), (volumes, given))
+    check(suite, "otlp.existingSecret: off", (
+        "otlp" not in {v["name"] for v in pod(render(LEAST))["volumes"]}
+        and "OTEL_EXPORTER_OTLP_HEADERS_FILE" not in environment(render(LEAST))))
     sqlite = {"replicaCount": 1, "store": {"kind": "sqlite"}}
     switch("store.sqlite.existingClaim", "PersistentVolumeClaim",
            merged(sqlite, {"store": {"sqlite": {"existingClaim": "own"}}}), sqlite)
@@ -241,6 +247,8 @@ def refusals(suite):
         ("an end before its time", merged(LEAST, {"leavePauseSeconds": 25}), "would be cut off"),
         ("a secret as a setting", merged(LEAST, {"settings": {"CLERK_SECRET_KEY": "sk"}}), "is a secret"),
         ("its file as a setting", merged(LEAST, {"settings": {"CLERK_AUTHZ_DATABASE_URL_FILE": "/x"}}), "is a secret"),
+        ("a collector's credential as a setting", merged(LEAST, {"settings": {"OTEL_EXPORTER_OTLP_HEADERS": "a=b"}}), "is a secret"),
+        ("a collector's credential for nobody", merged(LEAST, {"otlp": {"existingSecret": "own"}}), "names no collector"),
         ("a setting that the chart has", merged(LEAST, {"settings": {"CLERK_AUTHZ_GRPC_ADDR": "0.0.0.0:1"}}), "is what the chart sets"),
         # By values.schema.json.
         ("the callers' file elsewhere", merged(LEAST, {"settings": {"CLERK_AUTHZ_CALLERS": "/x"}}), "is what the chart sets"),
@@ -299,7 +307,8 @@ def settings(suite):
     contents = {
         "secret-key": "sk_live_abc", "webhook-signing-secret": "whsec_" + "A" * 32, "database-url": "postgres://u:p@db/x",
         "a": "sk_live_abc", "b": "whsec_" + "A" * 32, "url": "postgres://u:p@db/x", "shop": "sk_live_abc",
-        # Only its form is looked at here.
+        # Only their form is looked at here.
+        "headers": "authorization=Bearer%20x",
         "billing": "0123456789abcdef" * 4,
         "c": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
     }

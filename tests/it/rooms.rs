@@ -282,6 +282,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "clap",
             "humantime",
             "ipnet",
+            "percent_encoding",
             "secrecy",
             "serde",
             "strsim",
@@ -299,6 +300,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "opentelemetry_otlp",
             "opentelemetry_sdk",
             "prometheus_client",
+            "secrecy",
             "thiserror",
             // A module of the exporter's has this name.
             "tonic_types",

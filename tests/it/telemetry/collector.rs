@@ -37,6 +37,8 @@ struct Got {
     spans: Vec<Span>,
     lines: Vec<LogRecord>,
     resource: Vec<KeyValue>,
+    /// `authorization` of requests: of spans, of log lines.
+    credentials: [Option<String>; 2],
 }
 
 /// The text or number of an attribute.
@@ -47,6 +49,11 @@ pub fn attribute(attributes: &[KeyValue], name: &str) -> Option<String> {
         Value::IntValue(number) => Some(number.to_string()),
         other => Some(format!("{other:?}")),
     }
+}
+
+fn credential<T>(request: &Request<T>) -> Option<String> {
+    let value = request.metadata().get("authorization")?;
+    Some(value.to_str().expect("text").to_owned())
 }
 
 impl Collector {
@@ -74,6 +81,11 @@ impl Collector {
         self.got.lock().expect("not poisoned").lines.clone()
     }
 
+    /// What it was last shown with spans, and with log lines.
+    pub fn credentials(&self) -> [Option<String>; 2] {
+        self.got.lock().expect("not poisoned").credentials.clone()
+    }
+
     pub fn resource(&self) -> Vec<KeyValue> {
         self.got.lock().expect("not poisoned").resource.clone()
     }
@@ -86,6 +98,7 @@ impl TraceService for Collector {
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let mut got = self.got.lock().expect("not poisoned");
+        got.credentials[0] = credential(&request);
         for of_resource in request.into_inner().resource_spans {
             got.resource = of_resource.resource.unwrap_or_default().attributes;
             for of_scope in of_resource.scope_spans {
@@ -103,6 +116,7 @@ impl LogsService for Collector {
         request: Request<ExportLogsServiceRequest>,
     ) -> Result<Response<ExportLogsServiceResponse>, Status> {
         let mut got = self.got.lock().expect("not poisoned");
+        got.credentials[1] = credential(&request);
         for of_resource in request.into_inner().resource_logs {
             for of_scope in of_resource.scope_logs {
                 got.lines.extend(of_scope.log_records);

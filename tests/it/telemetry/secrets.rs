@@ -58,6 +58,8 @@ on_each_engine! {
         let folder = tempfile::tempdir().expect("a folder");
         let decisions = folder.path().join("decisions.jsonl");
         let url = database.place.url();
+        let (headers, credential) = (folder.path().join("headers"), "hushforthecollectoralone987654321");
+        fs::write(&headers, format!("authorization=Bearer%20{credential}\n")).expect("written");
         let variables = [
             ("CLERK_PUBLISHABLE_KEY", instance.publishable_key().as_str()),
             ("CLERK_AUTHZ_ISSUER", &*issuer),
@@ -71,6 +73,7 @@ on_each_engine! {
             ("CLERK_AUTHZ_DECISION_LOG", decisions.to_str().expect("text")),
             ("CLERK_AUTHZ_LOG", "trace"),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+            ("OTEL_EXPORTER_OTLP_HEADERS_FILE", headers.to_str().expect("text")),
             ("OTEL_TRACES_SAMPLER", "always_on"),
             ("OTEL_BSP_SCHEDULE_DELAY", "50"),
             ("OTEL_BLRP_SCHEDULE_DELAY", "50"),
@@ -162,6 +165,8 @@ on_each_engine! {
             .output()
             .await
             .expect("it runs");
+        let shown = Some(format!("Bearer {credential}"));
+        assert_eq!(collector.credentials(), [shown.clone(), shown], "spans and lines are shown with it");
         let collected = format!("{:?}\n{:?}", collector.spans(), collector.lines());
         let log = service.end().await;
 
@@ -174,7 +179,7 @@ on_each_engine! {
             ("the configuration", String::from_utf8_lossy(&[config.stdout, config.stderr].concat()).into_owned()),
         ];
         let mut secrets: Vec<&str> = tokens.iter().map(|token| token.as_str()).collect();
-        secrets.extend([&*secret_key, SECRET, NEXT_SECRET, "hushsignaturehushsignature"]);
+        secrets.extend([&*secret_key, credential, SECRET, NEXT_SECRET, "hushsignaturehushsignature"]);
         for (place, text) in &places {
             assert!(!text.is_empty(), "{place} is empty");
             for part in secrets.iter().flat_map(|secret| parts(secret)) {
@@ -193,6 +198,25 @@ on_each_engine! {
             assert!(*place == "answers and metrics" || !is_in(text, signature), "an assertion is in {place}");
         }
     }
+}
+
+/// With one that can be read it starts: see above.
+#[tokio::test]
+async fn a_credential_that_cannot_be_read_is_an_error_at_the_start() {
+    let started = Command::new(env!("CARGO_BIN_EXE_clerk-authz"))
+        .arg("serve")
+        .env_clear()
+        .env("CLERK_PUBLISHABLE_KEY", "pk_test_Y2xlcmsuY2xlcmsuZGV2JA")
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317")
+        .env("OTEL_EXPORTER_OTLP_HEADERS_FILE", "/nowhere/headers")
+        .output()
+        .await
+        .expect("it runs");
+    assert_eq!(started.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&started.stderr);
+    let expected =
+        "OTEL_EXPORTER_OTLP_HEADERS_FILE is \"/nowhere/headers\"; the file cannot be read";
+    assert!(said.contains(expected), "{said}");
 }
 
 #[test]

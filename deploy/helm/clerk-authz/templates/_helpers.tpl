@@ -92,6 +92,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and .Values.tls.clientCAKey (not .Values.tls.secretName) -}}
   {{- fail "tls.clientCAKey names a key of a Secret, but tls.secretName names no Secret" -}}
 {{- end -}}
+{{- if and .Values.otlp.existingSecret (not .Values.settings.OTEL_EXPORTER_OTLP_ENDPOINT) -}}
+  {{- fail "otlp.existingSecret holds a collector's credential, but settings.OTEL_EXPORTER_OTLP_ENDPOINT names no collector" -}}
+{{- end -}}
 {{- if and .Values.policy .Values.policyConfigMap -}}
   {{- fail "policy and policyConfigMap are both set: which one is it?" -}}
 {{- end -}}
@@ -109,8 +112,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   {{- if has $name $own -}}
     {{- fail (printf "settings.%s is what the chart sets: use its own value for it (values.yaml)" $name) -}}
   {{- end -}}
-  {{- if has (trimSuffix "_FILE" $name) (list "CLERK_SECRET_KEY" "CLERK_WEBHOOK_SIGNING_SECRET" "CLERK_JWT_KEY" "CLERK_AUTHZ_DATABASE_URL") -}}
-    {{- fail (printf "settings.%s is a secret: put it into a Secret, and name that in clerk.secretKeys or store.postgres" $name) -}}
+  {{- if has (trimSuffix "_FILE" $name) (list "CLERK_SECRET_KEY" "CLERK_WEBHOOK_SIGNING_SECRET" "CLERK_JWT_KEY" "CLERK_AUTHZ_DATABASE_URL" "OTEL_EXPORTER_OTLP_HEADERS") -}}
+    {{- fail (printf "settings.%s is a secret: put it into a Secret, and name that in clerk.secretKeys, store.postgres or otlp" $name) -}}
   {{- end -}}
 {{- end -}}
 {{- end -}}
