@@ -4,6 +4,7 @@ mod answers;
 mod commands;
 mod crashes;
 mod effects;
+mod ending;
 mod hostile;
 mod logs;
 mod reload;

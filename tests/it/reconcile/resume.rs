@@ -1,21 +1,26 @@
 //! Runs that break off, and runs that meet.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use clerk_authz::{
     emulator::{Endpoint, Faults},
     mirror::{Coordination, DirectoryError, EntityKind},
-    sync::{Drift, ReconcileError, ReconcileJob},
+    server,
+    sync::{Drift, ReconcileError, ReconcileJob, Reconciler},
 };
-use tokio::process::Command;
+use serde_json::Value;
+use tokio::{process::Command, time::Instant};
 
 use super::{Interposed, Scene, clock, commands::variables};
 use crate::support::{
     database::{Database, on_each_engine},
-    eventually,
+    eventually, get,
+    process::Service,
 };
 
 const CROWD: usize = 1_201;
+/// What works in the background is cut off after 6 s.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Breaks the run off at its first page of memberships.
 fn breaking_off(scene: &Scene) -> Interposed {
@@ -90,6 +95,52 @@ on_each_engine! {
         let table = String::from_utf8_lossy(&output.stdout);
         assert!(table.contains("drift: 2411 found and mended"), "{table}");
         scene.assert_equal().await;
+        scene.stop().await;
+    }
+
+    /// As when replicas are exchanged: the next one does not wait until the lease has passed, a minute.
+    async fn a_service_that_ends_leaves_its_run_to_the_next_at_once(database: Database) {
+        let scene = Scene::start(database).await;
+        scene.crowd(CROWD);
+        // Somebody was there when it was due, and came no further than to begin.
+        let broken = Interposed::new(&scene.api, |_, _| async {
+            Err(DirectoryError::Rejected { cause: "enough".to_owned() })
+        });
+        let job = ReconcileJob { instance: &scene.database.instance, clerk: &broken, apply: true, holder: "test" };
+        let store = Arc::new(scene.database.store.clone());
+        Reconciler::new(store, server::system_clock()).run(&job, &|_| {}).await.expect_err("it breaks off");
+        let due = server::system_clock()().unix_seconds() / 60 - 1;
+        let due = format!("{:02}:{:02}", due / 60 % 24, due % 60);
+        let variables = variables(&scene);
+        let mut variables: Vec<_> = variables.iter().map(|(name, value)| (*name, &**value)).collect();
+        variables.push(("CLERK_AUTHZ_RECONCILE_AT", &due));
+        scene.instance().set_faults_for(Endpoint::Memberships, Faults::slow(60_000));
+        scene.instance().reset_counts();
+        let first = Service::start(&variables).await;
+        eventually("it has read users, and asks for memberships", || async {
+            scene.instance().api_requests(Endpoint::Memberships) > 0
+        }).await;
+        assert!(scene.instance().api_requests(Endpoint::Users) > 0);
+        let meanwhile = scene.try_reconcile(&scene.api, true).await;
+        assert_eq!(meanwhile, Err(ReconcileError::Busy), "it has the lease");
+
+        let begun = Instant::now();
+        first.signal("-TERM");
+        let (status, log) = first.ended().await;
+
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(begun.elapsed() < ENDS_WITHIN && !log.contains("still under way"), "{log}");
+        scene.instance().clear_faults();
+        scene.instance().reset_counts();
+        let second = Service::start(&variables).await;
+        eventually("it is done", || async {
+            let said: Value = serde_json::from_str(&get(second.http_addr, "/readyz").await.1).expect("JSON");
+            said["reconciliations"][0]["last_whole"]["applied"] == true
+        }).await;
+        assert_eq!(scene.instance().api_requests(Endpoint::Users), 0, "users were done with");
+        scene.assert_equal().await;
+        let log = second.end().await;
+        assert!(log.contains("going on with a run"), "{log}");
         scene.stop().await;
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use reqwest::{RequestBuilder, Response};
+use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
 
 use super::http_client;
@@ -61,8 +61,13 @@ impl Message {
 
     /// The request, to be changed before it is sent.
     pub fn request(&self, addr: SocketAddr, path: &str) -> RequestBuilder {
+        self.request_by(&http_client(), addr, path)
+    }
+
+    /// As [`Self::request`], by a client that keeps its connections.
+    pub fn request_by(&self, client: &Client, addr: SocketAddr, path: &str) -> RequestBuilder {
         let (seconds, signature) = self.signature();
-        http_client()
+        client
             .post(format!("http://{addr}{path}"))
             .header("content-type", self.content_type)
             .header("svix-id", &self.id)

@@ -24,6 +24,31 @@ const SENDERS: u64 = 4;
 /// A message that was claimed when the worker was killed waits for its lease, 20 s.
 const LEASES_PASS_WITHIN: Duration = Duration::from_secs(60);
 
+/// How often each user changed.
+pub(super) async fn changes(database: &Database) -> BTreeMap<String, u64> {
+    let mut changes: BTreeMap<String, u64> = BTreeMap::new();
+    let mut after = Position::START;
+    loop {
+        let page = database
+            .store
+            .changes(&database.instance, after, 1_000)
+            .await;
+        let Ok(FeedPage::Changes(page)) = page else {
+            panic!("a feed")
+        };
+        let Some(last) = page.last() else {
+            return changes;
+        };
+        after = last.position;
+        for change in page {
+            let ChangeEvent::UserChanged(user) = change.event else {
+                panic!("{change:?}")
+            };
+            *changes.entry(user.to_string()).or_default() += 1;
+        }
+    }
+}
+
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
@@ -78,18 +103,7 @@ on_each_engine! {
 
         assert!(!accepted.is_empty());
         assert!(super::list(&database, InboxState::Poison).await.is_empty());
-        let mut changes: BTreeMap<String, u64> = BTreeMap::new();
-        let mut after = Position::START;
-        loop {
-            let page = database.store.changes(&database.instance, after, 1_000).await;
-            let Ok(FeedPage::Changes(page)) = page else { panic!("a feed") };
-            let Some(last) = page.last() else { break };
-            after = last.position;
-            for change in page {
-                let ChangeEvent::UserChanged(user) = change.event else { panic!("{change:?}") };
-                *changes.entry(user.to_string()).or_default() += 1;
-            }
-        }
+        let changes = changes(&database).await;
         for number in &accepted {
             let user = format!("user_{number}");
             assert_eq!(changes.get(&user), Some(&1), "seed {seed}: {user}");
