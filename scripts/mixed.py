@@ -65,6 +65,8 @@ class Load(Paced):
         self.expected, self.confirmed = {}, {}
         self.still, self.changing = threading.Event(), threading.Lock()
         self.ended_token = ""
+        # When the sessions ended that not every replica has heard of.
+        self.unheard = []
         # How far each replica's clock is ahead.
         self.steps = dict.fromkeys((HERE, THERE, SMALL), 0)
 
@@ -242,6 +244,8 @@ class Load(Paced):
             replicas = [name for name in (HERE, THERE) if self.ask("a session's first call", name, lambda name=name: self.verify(name, token)) == "ok"]
             self.end_session(session)
             begun = time.monotonic()
+            with self.lock:
+                self.unheard.append(begun)
             waiting = set(replicas)
             while waiting and time.monotonic() < begun + APPLIED_SECONDS and not self.stop.is_set():
                 for replica in sorted(waiting):
@@ -252,6 +256,8 @@ class Load(Paced):
                 self.stop.wait(0.02)
             for replica in waiting:
                 self.told("a session that ends", replica, begun, "never heard of")
+            with self.lock:
+                self.unheard.remove(begun)
 
         self.begin("changes", 0.2, change)
         # Several, since each lasts until it is heard of.
@@ -305,10 +311,19 @@ class Load(Paced):
         return False
 
     def wait_until_applied(self, seconds):
+        """Who is otherwise at Clerk still, after so long."""
         until = time.monotonic() + seconds
         while (wrong := self.missing()) and time.monotonic() < until:
             time.sleep(0.2)
         return wrong
+
+    def wait_until_heard(self, moment):
+        """Of all sessions that ended before; each is given up some time."""
+        while True:
+            with self.lock:
+                if all(ended > moment for ended in self.unheard):
+                    return
+            time.sleep(0.05)
 
     def wait_until_healed(self, mended, seconds):
         """How long after `mended` something was not well for the last time; None where it goes on."""

@@ -11,6 +11,8 @@ ASKS_STORE = {"GetUser", "SyncUser", "single use"}
 ASKS_CLERK = {"membership", "a stranger's membership", "SyncUser"}
 # A call by token that takes longer has waited for what is down; and other things run on the machine.
 TOKEN_SECONDS, TOKEN_P99_SECONDS = 2.0, 0.5
+# Of fewer calls the p99 is that of a few.
+P99_CALLS = 500
 # More than the service's own limit of a call.
 CALL_SECONDS = 12
 # Less than one request to Clerk may take: what is late is told before that.
@@ -86,7 +88,7 @@ def judge(row, outcomes, broken, mended, healed, missing):
     failed = sum(outcome.said != "ok" for outcome in tokens)
     times = sorted(outcome.seconds for outcome in tokens) or [float("inf")]
     p99 = times[len(times) * 99 // 100]
-    if not times[-1] < TOKEN_SECONDS or not p99 < TOKEN_P99_SECONDS:
+    if not times[-1] < TOKEN_SECONDS or len(times) >= P99_CALLS and not p99 < TOKEN_P99_SECONDS:
         problems.append(f"calls by token were slow: p99 {p99:.2f} s, the slowest {times[-1]:.2f} s")
     heard = [outcome.seconds for outcome in seen if outcome.work == "a session that ends" and outcome.replica not in row.unsound]
     if row.revoked_seconds is not None and max(heard, default=0) > row.revoked_seconds:
@@ -108,7 +110,7 @@ def can_tell():
     row = Row("made up", None, [May({"GetUser"}, {"UNAVAILABLE STORE_UNAVAILABLE"})], [("GetUser", "UNAVAILABLE STORE_UNAVAILABLE")])
 
     def good(more=(), healed=1.0, missing=0, without=None):
-        calm = [Outcome(100 + number / 10, 100.01 + number / 10, "VerifySession, new", HERE, "ok") for number in range(100)]
+        calm = [Outcome(100 + number / 60, 100.01 + number / 60, "VerifySession, new", HERE, "ok") for number in range(600)]
         calm += [Outcome(101, 101.1, "GetUser", THERE, "UNAVAILABLE STORE_UNAVAILABLE"), Outcome(101, 102, "a session that ends", HERE, "ok")]
         return judge(row, [outcome for outcome in calm if outcome.work != without] + list(more), 100, 110, healed, missing)[0]
 
@@ -121,7 +123,7 @@ def can_tell():
         Outcome(102, 103, "membership", HERE, "denied"),
     ]:
         assert not good([bad]), bad
-    assert not good([Outcome(102, 102.8, "forward-auth", HERE, "ok")] * 3), "p99"
+    assert not good([Outcome(102, 102.8, "forward-auth", HERE, "ok")] * 10), "p99"
     assert not good(without="GetUser"), "nothing was seen of it"
     assert not good(without="VerifySession, new"), "nobody asked by token"
     assert not good(healed=None) and not good(healed=6.0)
