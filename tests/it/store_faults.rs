@@ -19,7 +19,7 @@ use clerk_authz::{
 use tokio::time::sleep;
 
 use crate::support::{
-    Fixture, PATIENCE,
+    Fixture,
     database::user_id,
     eventually, eventually_within, get, offline_clerk,
     postgres::Server,
