@@ -8,6 +8,9 @@ scripts/setup.sh || exit 1
 summary=()
 failed=0
 
+# A secret key, a webhook's secret, a private key, a token: in nothing that a suite prints.
+secret='sk_(test|live)_[A-Za-z0-9]{8}|whsec_[A-Za-z0-9+/]{8}|BEGIN [A-Z ]*PRIVATE KEY|eyJ[A-Za-z0-9_-]{8}'
+
 suite() { # NAME, COMMAND…
   local name=$1 log status begun=$SECONDS
   shift
@@ -17,8 +20,13 @@ suite() { # NAME, COMMAND…
   status=${PIPESTATUS[0]}
   local closing
   closing=$(grep -E '^test result:|^[0-9]+ passed, [0-9]+ failed' "$log" | tr '\n' ';' | sed 's/;$//')
+  local leaks
+  leaks=$(grep -cE "$secret" "$log")
   rm -f "$log"
-  if [ "$status" -ne 0 ]; then
+  if [ "$leaks" -ne 0 ]; then
+    failed=1
+    summary+=("FAILED   $name: secrets in $leaks lines that it printed; ${closing:-no closing line}")
+  elif [ "$status" -ne 0 ]; then
     failed=1
     summary+=("FAILED   $name: ${closing:-no closing line}")
   elif [ -z "$closing" ]; then
