@@ -49,7 +49,7 @@ OF_THEN = "a token that was good an hour ago"
 # From here on what has to be waited for is waited for.
 LONG_SECONDS = 15
 # Which part of those that wait for Clerk, or one of them, may miss the answer that it is late.
-LATE_SHARE = 0.1
+LATE_SHARE = 0.5
 # Of what is wrong with a row.
 SHOWN = 10
 
