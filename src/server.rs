@@ -19,16 +19,7 @@ mod socket;
 mod tls;
 mod upstreams;
 
-use std::{
-    io,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::{task::JoinHandle, time::timeout};
@@ -37,9 +28,16 @@ use tracing::{error, info, warn};
 
 pub(crate) use self::instances::backend_api;
 use self::{
-    callers::CallerRules, drain::Ending, inboxes::InboxSet, instances::InstanceSet,
-    listening::Listening, metrics::Sources, mirror::MirrorKeepers, policies::Policies,
-    revocations::RevocationSet, tls::ReloadedTls,
+    callers::CallerRules,
+    drain::Ending,
+    inboxes::InboxSet,
+    instances::{InstanceReloads, InstanceSet},
+    listening::Listening,
+    metrics::Sources,
+    mirror::MirrorKeepers,
+    policies::Policies,
+    revocations::RevocationSet,
+    tls::ReloadedTls,
 };
 use crate::{
     authz::{
@@ -206,7 +204,6 @@ pub struct Running {
     http_addr: SocketAddr,
     verifier: Arc<Verifier>,
     health: Arc<HealthReport>,
-    refused_reloads: Arc<AtomicU64>,
     ending: Ending,
     drain: DrainSettings,
     doors: Vec<JoinHandle<()>>,
@@ -373,11 +370,11 @@ pub async fn start_under(
     if let Some(keepers) = &keepers {
         keepers.start(&stop, &tasks);
     }
-    let refused_reloads = Arc::new(AtomicU64::new(0));
-    if let Some(file) = settings.instances_file.clone() {
-        let refused = Arc::clone(&refused_reloads);
-        tasks.spawn(set.reload_on_change(file, Arc::clone(&verifier), refused));
-    }
+    let instance_reloads = settings.instances_file.clone().map(|file| {
+        let reloads = Arc::<InstanceReloads>::default();
+        tasks.spawn(set.reload_on_change(file, Arc::clone(&verifier), Arc::clone(&reloads)));
+        reloads
+    });
 
     let mut checker = Checker::new(
         Arc::clone(&verifier),
@@ -458,6 +455,7 @@ pub async fn start_under(
         assertions: assertions.clone(),
         tls,
         callers: caller_rules,
+        instance_reloads,
         clock,
     }));
     let grpc_addr = grpc.addr;
@@ -524,7 +522,6 @@ pub async fn start_under(
         http_addr,
         verifier,
         health,
-        refused_reloads,
         ending,
         drain: settings.drain,
         doors,
@@ -566,10 +563,5 @@ impl Running {
     /// What health checks are told.
     pub fn health(&self) -> &Arc<HealthReport> {
         &self.health
-    }
-
-    /// How often the instances' file was found wrong since the start, each fault counted once.
-    pub fn refused_reloads(&self) -> u64 {
-        self.refused_reloads.load(Ordering::Relaxed)
     }
 }

@@ -4,7 +4,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -58,6 +58,20 @@ pub(super) struct InstanceSet {
     revocations: Option<RevocationSet>,
     /// In place of every instance's own source.
     source: Option<Arc<dyn JwksSource>>,
+}
+
+/// Changes of the instances' file since the start.
+#[derive(Debug, Default)]
+pub(super) struct InstanceReloads {
+    applied: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl InstanceReloads {
+    /// Those that were applied, and that were refused.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.applied.load(Relaxed), self.refused.load(Relaxed))
+    }
 }
 
 struct Member {
@@ -356,12 +370,12 @@ impl InstanceSet {
     }
 
     /// Reads the file until the stop, and applies it when what it says has changed, be it a secret in
-    /// a file that it names. What is wrong changes nothing, is said once, and is counted in `refused`.
+    /// a file that it names. What is wrong changes nothing, is said once, and is counted.
     pub(super) async fn reload_on_change(
         mut self,
         file: PathBuf,
         verifier: Arc<Verifier>,
-        refused: Arc<AtomicU64>,
+        reloads: Arc<InstanceReloads>,
     ) {
         let mut said = None;
         loop {
@@ -389,6 +403,7 @@ impl InstanceSet {
                     super::first_keys(&instances, &self.clock).await;
                     verifier.set_instances(instances);
                     said = None;
+                    reloads.applied.fetch_add(1, Relaxed);
                     info!(file = %file.display(), "instances reloaded");
                 }
                 Err(problems) if said.as_ref() != Some(&problems) => {
@@ -396,7 +411,7 @@ impl InstanceSet {
                         file = %file.display(), %problems,
                         "the instances' file is wrong; the instances stay as they were"
                     );
-                    refused.fetch_add(1, Ordering::Relaxed);
+                    reloads.refused.fetch_add(1, Relaxed);
                     said = Some(problems);
                 }
                 Err(_) => {}

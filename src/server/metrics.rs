@@ -8,6 +8,7 @@ use std::{fmt, sync::Arc};
 
 use super::{
     callers::CallerRules,
+    instances::InstanceReloads,
     mirror::MirrorKeepers,
     policies::{Kind, Policies},
     tls::ReloadedTls,
@@ -45,6 +46,7 @@ pub(super) struct Sources {
     pub(super) assertions: Option<Arc<Assertions>>,
     pub(super) tls: Option<Arc<ReloadedTls>>,
     pub(super) callers: Option<Arc<CallerRules>>,
+    pub(super) instance_reloads: Option<Arc<InstanceReloads>>,
     pub(super) clock: Clock,
 }
 
@@ -63,6 +65,7 @@ pub(super) fn source(sources: Sources) -> Source {
             assertions,
             tls,
             callers,
+            instance_reloads,
             clock,
         } = &sources;
         let build = [env!("CARGO_PKG_VERSION"), REVISION].map(str::to_owned);
@@ -75,6 +78,7 @@ pub(super) fn source(sources: Sources) -> Source {
         database::write(writer, store.as_ref())?;
         let verifier = checker.verifier();
         let instances = verifier.instances();
+        write_instance_reloads(writer, instance_reloads.as_deref())?;
         write_verifier(writer, verifier)?;
         write_memberships(writer, checker.stats())?;
         write_keys(writer, instances.all(), clock())?;
@@ -236,6 +240,18 @@ fn write_directories(writer: &mut Writer<'_>, instances: &[Arc<Instance>]) -> fm
     each(catalogue::CLERK_BREAKER_OPEN, |stats| {
         f64::from(u8::from(stats.breaker_open))
     })
+}
+
+fn write_instance_reloads(
+    writer: &mut Writer<'_>,
+    reloads: Option<&InstanceReloads>,
+) -> fmt::Result {
+    let counts = reloads.into_iter().flat_map(|reloads| {
+        let (applied, refused) = reloads.counts();
+        [("applied", applied), ("refused", refused)]
+            .map(|(outcome, count)| ([outcome.to_owned()], number(count)))
+    });
+    writer.write(catalogue::INSTANCE_RELOADS, counts)
 }
 
 fn write_policies(writer: &mut Writer<'_>, policies: Option<&Policies>) -> fmt::Result {

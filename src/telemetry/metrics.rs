@@ -69,6 +69,7 @@ catalogue! {
     CALLS_SHED = Counter "clerk_authz_calls_shed" [], "gRPC calls that were turned away for load";
     CALLER_CALLS = Counter "clerk_authz_caller_calls" ["caller", "outcome"], "gRPC calls by the rule's name of their caller, by what became of them at the rules: admitted, denied, shed (over a limit of the caller); absent without rules for callers";
     CALLER_RELOADS = Counter "clerk_authz_caller_reloads" ["outcome"], "Changes of the callers' file that were applied, or refused because of what is wrong in it; absent without one";
+    INSTANCE_RELOADS = Counter "clerk_authz_instance_reloads" ["outcome"], "Changes of the instances' file, or of a secret that it names, that were applied, or refused because of what is wrong in it; absent without one";
     SIGNATURES = Counter "clerk_authz_signatures" [], "Signatures that were verified, rightly or not: what the token cache did not save";
     FEATURES_OUT_OF_ORDER = Counter "clerk_authz_features_out_of_order" [], "Tokens with a user feature before an organization feature, whose permissions Clerk's documentation and SDK read differently";
     TOKEN_CACHE_HITS = Counter "clerk_authz_token_cache_hits" [], "Look-ups in the token cache that found an entry";

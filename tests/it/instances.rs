@@ -114,7 +114,9 @@ async fn instances_come_and_go_by_reload_and_a_wrong_file_changes_nothing() {
 
     write("[[instance]]\nname = 1".to_owned());
     eventually("the wrong file was looked at", async || {
-        fixture.service.refused_reloads() == 1
+        let metrics = fixture.metrics().await;
+        metrics.contains("clerk_authz_instance_reloads_total{outcome=\"refused\"} 1")
+            && metrics.contains("clerk_authz_instance_reloads_total{outcome=\"applied\"} 1")
     })
     .await;
     assert!(fixture.verify(&of_first).await.is_ok());
