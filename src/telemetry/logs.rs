@@ -6,9 +6,9 @@ use thiserror::Error;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter, Layer,
-    filter::{FilterExt, ParseError, filter_fn},
+    filter::{FilterExt, LevelFilter, ParseError, filter_fn},
     fmt,
-    layer::SubscriberExt,
+    layer::{Filter, SubscriberExt},
     util::SubscriberInitExt,
 };
 
@@ -51,14 +51,7 @@ pub fn set_up(filter: &str, format: Format, otlp: Option<&Otlp>) -> Result<Worke
         Format::Json => lines.json().flatten_event(true).boxed(),
     };
     let to_collector = match otlp {
-        // What sends would else send what it says of sending.
-        Some(otlp) => {
-            let ours = filter_fn(|metadata| metadata.target().starts_with("clerk_authz"));
-            Some(
-                otlp.bridge()
-                    .with_filter(ours.and(EnvFilter::try_new(filter)?)),
-            )
-        }
+        Some(otlp) => Some(otlp.bridge().with_filter(ours(EnvFilter::try_new(filter)?))),
         None => None,
     };
     let set = tracing_subscriber::registry()
@@ -67,4 +60,29 @@ pub fn set_up(filter: &str, format: Format, otlp: Option<&Otlp>) -> Result<Worke
         .try_init();
     set.map_err(|_| LogsError::AlreadySetUp)?;
     Ok(guard)
+}
+
+/// Of what `filter` lets through, that which this service says itself: what sends would else send what it
+/// says of sending. Without the hint each place of each dependency that may log would be asked at each
+/// call whether it does.
+fn ours<S>(filter: EnvFilter) -> impl Filter<S> {
+    let ours = filter_fn(|metadata| metadata.target().starts_with("clerk_authz"));
+    FilterExt::<S>::and(filter, ours.with_max_level_hint(LevelFilter::TRACE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing_subscriber::Registry;
+
+    #[test]
+    fn what_is_below_the_filters_level_costs_no_question() {
+        for (filter, level) in [
+            ("info", LevelFilter::INFO),
+            ("warn,clerk_authz::door=debug", LevelFilter::DEBUG),
+        ] {
+            let ours = ours::<Registry>(EnvFilter::new(filter));
+            assert_eq!(ours.max_level_hint(), Some(level), "{filter}");
+        }
+    }
 }
