@@ -18,7 +18,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     (
         "trace",
         &[],
-        &["fastrand", "opentelemetry", "pin_project_lite"],
+        &["fastrand", "http", "opentelemetry", "pin_project_lite"],
     ),
     ("reason", &[], &[]),
     ("explain", &[], &[]),

@@ -172,7 +172,7 @@ struct Check(ExtAuthzDoor);
 impl Check {
     /// Where Envoy's own call says nothing of a trace, the request that it asks about may.
     fn followed(&self, request: &Request<Received>) -> Option<Followed> {
-        if trace::is_followed() || request.metadata().contains_key("traceparent") {
+        if trace::is_followed() || trace::has_parent(request.metadata().as_ref()) {
             return None;
         }
         let name = || "envoy.service.auth.v3.Authorization/Check".into();
@@ -180,7 +180,7 @@ impl Check {
         let read = OnceCell::new();
         trace::begin(name, |name| {
             let read = read.get_or_init(|| CheckRequest::read(message).ok());
-            match read.as_ref()?.http.as_ref()?.values(name)[..] {
+            match read.as_ref()?.http.as_ref()?.values(name.as_str())[..] {
                 [one] => Some(one),
                 _ => None,
             }

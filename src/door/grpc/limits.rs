@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use http::HeaderName;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::{Code, Status};
@@ -27,6 +28,10 @@ const MAX_CALL_TIME: Duration = Duration::from_secs(10);
 /// tonic ends a call at the client's deadline too, but as `CANCELLED`, and its timer starts before
 /// ours: ours ends so much earlier.
 const TONIC_MARGIN: Duration = Duration::from_millis(10);
+
+/// The headers of gRPC over HTTP/2.
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// Turns calls away with `RESOURCE_EXHAUSTED` when more than `max_calls` are worked on, health
 /// checks aside (a service that is busy is not to be restarted or taken out for it), and ends one at the
@@ -142,11 +147,11 @@ impl Counted {
 
     /// Follows it, where its caller or chance wants that.
     fn followed<B>(mut self, request: &http::Request<B>) -> Self {
-        let header = |name: &str| request.headers().get(name)?.to_str().ok();
+        let header = |name: &HeaderName| request.headers().get(name)?.to_str().ok();
         let wanted = match self.method {
             GrpcMethod::Health | GrpcMethod::Other => false,
             // Its caller may stand in the message.
-            GrpcMethod::Check => request.headers().contains_key("traceparent"),
+            GrpcMethod::Check => trace::has_parent(request.headers()),
             _ => true,
         };
         if wanted {
@@ -172,7 +177,7 @@ impl Counted {
 
     /// An answer that goes well says so behind its body, any other in its head.
     fn answered<B>(&mut self, answer: &http::Response<B>) {
-        let told = answer.headers().get("grpc-status");
+        let told = answer.headers().get(&GRPC_STATUS);
         let code = match told {
             Some(code) => Code::from_bytes(code.as_bytes()),
             None if answer.status() == http::StatusCode::OK => Code::Ok,
@@ -229,7 +234,7 @@ pub(super) fn patience(headers: &http::HeaderMap) -> Duration {
 /// `grpc-timeout`: up to eight digits and a unit (gRPC over HTTP/2, "Requests"). One that cannot be
 /// read is left to the client.
 fn deadline(headers: &http::HeaderMap) -> Option<Duration> {
-    let value = headers.get("grpc-timeout")?.to_str().ok()?;
+    let value = headers.get(&GRPC_TIMEOUT)?.to_str().ok()?;
     let (number, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
     if number.len() > 8 || !number.bytes().all(|b| b.is_ascii_digit()) {
         return None;

@@ -9,10 +9,11 @@ use std::{
     },
 };
 
+use http::{HeaderName, HeaderValue};
 use tonic::{Request, Response, Status, metadata::MetadataValue};
 
 /// The header that names a request, in and out.
-const REQUEST_ID: &str = "x-request-id";
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest request id in bytes that is believed; a longer one is replaced.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
@@ -45,11 +46,10 @@ impl fmt::Debug for RequestId {
 
 /// The caller's request id where it has a good one, else one that is made when it is needed.
 pub(super) fn of<T>(request: &Request<T>) -> RequestId {
-    let given = request.metadata().get(REQUEST_ID);
-    RequestId(match given {
-        Some(given) if is_good(given.as_bytes()) => given.clone().into(),
-        _ => OnceLock::new(),
-    })
+    let given = request.metadata().as_ref().get(&REQUEST_ID);
+    let given = given.map(HeaderValue::as_bytes).filter(|id| is_good(id));
+    let given = given.and_then(|id| Text::try_from(id).ok());
+    RequestId(given.map_or_else(OnceLock::new, Into::into))
 }
 
 /// Whether a request id is believed.
@@ -98,13 +98,17 @@ pub(super) fn identified<T>(
         Ok(answer) => {
             let mut response = Response::new(answer);
             if let Some(text) = id.0.into_inner() {
-                response.metadata_mut().insert(REQUEST_ID, unique(text));
+                response
+                    .metadata_mut()
+                    .insert(REQUEST_ID.as_str(), unique(text));
             }
             Ok(response)
         }
         Err(mut status) => {
             let text = id.text().clone();
-            status.metadata_mut().insert(REQUEST_ID, unique(text));
+            status
+                .metadata_mut()
+                .insert(REQUEST_ID.as_str(), unique(text));
             Err(status)
         }
     }

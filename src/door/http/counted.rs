@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
+    http::HeaderName,
     middleware::Next,
     response::Response,
 };
@@ -31,7 +32,7 @@ pub(super) async fn counted(
     };
     let followed = match counting.route {
         Route::ForwardAuth | Route::Webhooks => {
-            let header = |name: &str| request.headers().get(name)?.to_str().ok();
+            let header = |name: &HeaderName| request.headers().get(name)?.to_str().ok();
             trace::begin(|| counting.route.name().into(), header)
         }
         Route::Metrics | Route::Livez | Route::Readyz | Route::Jwks | Route::Other => None,
