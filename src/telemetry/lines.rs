@@ -23,7 +23,7 @@ use tracing::{error, info};
 const MAX_WAITING_BYTES: usize = 8 << 20;
 /// How long a line waits at most for others, and how many bytes are worth a write at once.
 const GATHER: Duration = Duration::from_millis(100);
-const GATHERED_BYTES: usize = 256 << 10;
+const GATHERED_BYTES: usize = 1 << 20;
 
 /// Writes a line, with its end, behind those that stand there.
 pub type PutLine<'a> = &'a mut dyn FnMut(&mut Vec<u8>);
