@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
-use crate::support::loopback;
+use crate::support::{loopback, secrets};
 
 /// What it got so far.
 #[derive(Clone, Default)]
@@ -99,7 +99,9 @@ impl TraceService for Collector {
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let mut got = self.got.lock().expect("not poisoned");
         got.credentials[0] = credential(&request);
-        for of_resource in request.into_inner().resource_spans {
+        let sent = request.into_inner();
+        secrets::none_in("spans", &format!("{sent:?}"));
+        for of_resource in sent.resource_spans {
             got.resource = of_resource.resource.unwrap_or_default().attributes;
             for of_scope in of_resource.scope_spans {
                 got.spans.extend(of_scope.spans);
@@ -117,7 +119,9 @@ impl LogsService for Collector {
     ) -> Result<Response<ExportLogsServiceResponse>, Status> {
         let mut got = self.got.lock().expect("not poisoned");
         got.credentials[1] = credential(&request);
-        for of_resource in request.into_inner().resource_logs {
+        let sent = request.into_inner();
+        secrets::none_in("log lines", &format!("{sent:?}"));
+        for of_resource in sent.resource_logs {
             for of_scope in of_resource.scope_logs {
                 got.lines.extend(of_scope.log_records);
             }
