@@ -46,7 +46,8 @@ def status(url, opener=OPENER):
         return 0
 
 
-# A secret key, a webhook's secret, a private key, and how the head of each JWT begins.
+# A secret key, a webhook's secret, a private key, and how the head of each JWT begins. The same as in
+# tests/it/support/secrets.rs; scripts/test.sh wants more of each.
 SECRET = re.compile(r"sk_(test|live)_|whsec_|PRIVATE KEY|eyJ")
 
 

@@ -8,7 +8,8 @@ scripts/setup.sh || exit 1
 summary=()
 failed=0
 
-# A secret key, a webhook's secret, a private key, a token: in nothing that a suite prints.
+# A secret key, a webhook's secret, a private key, a token: in nothing that a suite prints. More of each than in
+# tests/it/support/secrets.rs and scripts/running.py, since suites print the names of tests too.
 secret='sk_(test|live)_[A-Za-z0-9]{8}|whsec_[A-Za-z0-9+/]{8}|BEGIN [A-Z ]*PRIVATE KEY|eyJ[A-Za-z0-9_-]{8}'
 
 suite() { # NAME, COMMAND…

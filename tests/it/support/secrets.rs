@@ -11,7 +11,8 @@ use tracing_subscriber::{
     Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
-/// How a secret key begins, a webhook's secret, a private key, and the head of each JWT.
+/// How a secret key begins, a webhook's secret, a private key, and the head of each JWT. The same as in
+/// `scripts/running.py`; `scripts/test.sh` wants more of each.
 const SECRET: [&str; 5] = ["sk_test_", "sk_live_", "whsec_", "PRIVATE KEY", "eyJ"];
 
 /// Fails where a secret is in what was said.
