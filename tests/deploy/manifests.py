@@ -248,6 +248,8 @@ def refusals(suite):
         ("a secret as a setting", merged(LEAST, {"settings": {"CLERK_SECRET_KEY": "sk"}}), "is a secret"),
         ("its file as a setting", merged(LEAST, {"settings": {"CLERK_AUTHZ_DATABASE_URL_FILE": "/x"}}), "is a secret"),
         ("a collector's credential as a setting", merged(LEAST, {"settings": {"OTEL_EXPORTER_OTLP_HEADERS": "a=b"}}), "is a secret"),
+        ("a collector's credential for traces as a setting", merged(LEAST, {"settings": {"OTEL_EXPORTER_OTLP_TRACES_HEADERS": "a=b"}}), "is a secret"),
+        ("a collector's credential for logs as a setting", merged(LEAST, {"settings": {"OTEL_EXPORTER_OTLP_LOGS_HEADERS": "a=b"}}), "is a secret"),
         ("a collector's credential for nobody", merged(LEAST, {"otlp": {"existingSecret": "own"}}), "names no collector"),
         ("a setting that the chart has", merged(LEAST, {"settings": {"CLERK_AUTHZ_GRPC_ADDR": "0.0.0.0:1"}}), "is what the chart sets"),
         # By values.schema.json.

@@ -112,7 +112,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   {{- if has $name $own -}}
     {{- fail (printf "settings.%s is what the chart sets: use its own value for it (values.yaml)" $name) -}}
   {{- end -}}
-  {{- if has (trimSuffix "_FILE" $name) (list "CLERK_SECRET_KEY" "CLERK_WEBHOOK_SIGNING_SECRET" "CLERK_JWT_KEY" "CLERK_AUTHZ_DATABASE_URL" "OTEL_EXPORTER_OTLP_HEADERS") -}}
+  {{- if has (trimSuffix "_FILE" $name) (list "CLERK_SECRET_KEY" "CLERK_WEBHOOK_SIGNING_SECRET" "CLERK_JWT_KEY" "CLERK_AUTHZ_DATABASE_URL" "OTEL_EXPORTER_OTLP_HEADERS" "OTEL_EXPORTER_OTLP_TRACES_HEADERS" "OTEL_EXPORTER_OTLP_LOGS_HEADERS") -}}
     {{- fail (printf "settings.%s is a secret: put it into a Secret, and name that in clerk.secretKeys, store.postgres or otlp" $name) -}}
   {{- end -}}
 {{- end -}}
