@@ -10,8 +10,9 @@ use crate::support::{Reason, assert_denied, database::Place, directory::TestCloc
 
 const HOUR: i64 = 3_600;
 
-/// Good tokens are denied, since nobody can tell them from bad ones then; never is one accepted that
-/// was not good, and what is remembered does not become immortal. With the clock right all is right.
+/// Good tokens are denied, since nobody can tell them from bad ones then, and what is remembered does
+/// not become immortal. A clock that is behind cannot know what has ended since, and accepts what was
+/// good at its time; never longer than it is behind. With the clock right all is right.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_clock_may_be_stepped_forth_and_back() {
     let (clock, clerks) = (TestClock::at_now(), TestClock::at_now());
@@ -30,6 +31,14 @@ async fn the_clock_may_be_stepped_forth_and_back() {
     assert_eq!(source().await, DecisionSource::Cache);
     let token = fixture.mint(&TokenSpec::session("user_alice"));
     fixture.verify(&token).await.expect("good, and remembered");
+    let issued_before = |seconds: i64| {
+        let mut spec = TokenSpec::session("user_alice");
+        spec.issued_in_seconds = -seconds;
+        fixture.mint(&spec)
+    };
+    let of_then = issued_before(HOUR);
+    let answer = fixture.verify(&of_then).await;
+    assert_denied(answer, Reason::TokenExpired, "it ended long ago");
 
     clock.step(HOUR);
     let answer = fixture.verify(&token).await;
@@ -49,6 +58,12 @@ async fn the_clock_may_be_stepped_forth_and_back() {
     clock.step(-2 * HOUR);
     let answer = fixture.verify(&token).await;
     assert_denied(answer, Reason::TokenNotYetValid, "an hour behind");
+    fixture
+        .verify(&of_then)
+        .await
+        .expect("good at the time of that clock");
+    let answer = fixture.verify(&issued_before(2 * HOUR)).await;
+    assert_denied(answer, Reason::TokenExpired, "by that clock, too");
     assert_eq!(
         source().await,
         DecisionSource::Clerk,
@@ -57,6 +72,8 @@ async fn the_clock_may_be_stepped_forth_and_back() {
 
     clock.step(HOUR);
     fixture.verify(&token).await.expect("good as before");
+    let answer = fixture.verify(&of_then).await;
+    assert_denied(answer, Reason::TokenExpired, "the clock is right");
     clerks.step(HOUR);
     clock.step(HOUR);
     let answer = fixture.verify(&token).await;
