@@ -201,7 +201,8 @@ async fn a_full_disk_says_what_to_do_and_goes_on_when_there_is_room() {
         .arg("true")
         .output();
     if !allowed.as_ref().is_ok_and(|tried| tried.status.success()) {
-        println!("left out: no small disk can be made here: {allowed:?}");
+        // CI looks for lines that begin so; a runner of one thread has written the test's name before.
+        println!("\nskipped: the disk is full: no small disk can be made here: {allowed:?}");
         return;
     }
     let clerk = offline_clerk().await;
