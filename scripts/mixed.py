@@ -61,7 +61,7 @@ class Load(Paced):
         super().__init__(clerk, secret)
         self.membership_seconds = membership_seconds
         self.outcomes, self.broken = [], []
-        self.stubs, self.envoys, self.http, self.channels, self.up = {}, {}, {}, {}, set()
+        self.stubs, self.envoys, self.http, self.channels, self.up, self.asked = {}, {}, {}, {}, set(), set()
         self.expected, self.confirmed = {}, {}
         self.still, self.changing = threading.Event(), threading.Lock()
         self.ended_token = ""
@@ -122,7 +122,7 @@ class Load(Paced):
         if "user_id" in subject:
             age = time.time() - answer.as_of.ToNanoseconds() / 1e9
             # By the clock of who answers, with the time of the call itself.
-            if not any(-1 <= age + step <= self.membership_seconds + 2 for step in {self.steps[replica], step}):
+            if not any(-1 <= age + ahead <= self.membership_seconds + 2 for ahead in {self.steps[replica], step}):
                 return "answered by what is too old" if age + step > 0 else "answered by what is from the future"
         return None
 
@@ -163,7 +163,12 @@ class Load(Paced):
         self.envoys[replica] = channel.unary_unary("/envoy.service.auth.v3.Authorization/Check")
         self.http[replica] = f"http://127.0.0.1:{http_port}"
 
-    def start(self, replica, store_user="user_alice", asks_clerk=True):
+    def start(self, replica, store_user="user_alice", store_name="Alice", asks_clerk=True):
+        """From now on, until it is taken from `up`; again after that."""
+        self.up.add(replica)
+        if replica in self.asked:
+            return
+        self.asked.add(replica)
         held = {"token": "", "until": 0.0}
 
         def remembered():
@@ -187,6 +192,9 @@ class Load(Paced):
             self.ask("an unknown key", replica, lambda: self.denied(
                 replica, minted["jwt"], "UNAUTHENTICATED KEY_UNKNOWN", seconds=CALL_SECONDS))
 
+        def get_user():
+            return None if self.name_of(replica, store_user) == store_name else "another name"
+
         def sync():
             self.stubs[replica].SyncUser(messages.SyncUserRequest(user_id="user_carol"), timeout=CALL_SECONDS)
 
@@ -198,7 +206,7 @@ class Load(Paced):
             ("forward-auth", 0.25, lambda: by_token("forward-auth", self.forward_auth)),
             ("Check of Envoy", 0.25, lambda: by_token("Check of Envoy", self.envoy)),
             ("an expired token", 0.4, expired),
-            ("GetUser", 0.1, lambda: self.ask("GetUser", replica, lambda: self.name_of(replica, store_user) and None)),
+            ("GetUser", 0.1, lambda: self.ask("GetUser", replica, get_user)),
         ]
         if asks_clerk:
             works += [
@@ -212,7 +220,6 @@ class Load(Paced):
                 ("single use", 0.4, lambda: by_token("single use", lambda replica, token: self.verify(
                     replica, token, CALL_SECONDS, single_use=True))),
             ]
-        self.up.add(replica)
         for name, pause, work in works:
             self.begin(name, pause, functools.partial(self.while_up, replica, work))
 
@@ -241,21 +248,25 @@ class Load(Paced):
 
         def revoke():
             session, token = self.session()
-            replicas = [name for name in (HERE, THERE) if self.ask("a session's first call", name, lambda name=name: self.verify(name, token)) == "ok"]
+            asked = []
+            for name in (HERE, THERE):
+                before = time.monotonic()
+                said = self.ask("a session's first call", name, lambda name=name: self.verify(name, token))
+                if said == "ok":
+                    asked.append(name)
+                else:
+                    # Who never accepted it cannot be seen to hear of its end.
+                    self.told("a session that ends", name, before, said)
             self.end_session(session)
             begun = time.monotonic()
             with self.lock:
                 self.unheard.append(begun)
-            waiting = set(replicas)
-            while waiting and time.monotonic() < begun + APPLIED_SECONDS and not self.stop.is_set():
-                for replica in sorted(waiting):
-                    with contextlib.suppress(grpc.RpcError):
-                        if self.asked_revoked(replica, token):
-                            self.told("a session that ends", replica, begun, "ok")
-                            waiting.discard(replica)
-                self.stop.wait(0.02)
-            for replica in waiting:
-                self.told("a session that ends", replica, begun, "never heard of")
+            # Side by side: one that answers late must not make the other look so.
+            waiting = [threading.Thread(target=self.wait_for_end, args=(name, token, begun), daemon=True) for name in asked]
+            for one in waiting:
+                one.start()
+            for one in waiting:
+                one.join()
             with self.lock:
                 self.unheard.remove(begun)
 
@@ -272,6 +283,15 @@ class Load(Paced):
 
     def end_session(self, session):
         self.api("POST", f"sessions/{session}/revoke")
+
+    def wait_for_end(self, replica, token, ended):
+        """Until it denies what ended then."""
+        while not self.asked_revoked(replica, token):
+            if time.monotonic() > ended + APPLIED_SECONDS or self.stop.is_set():
+                self.told("a session that ends", replica, ended, "never heard of")
+                return
+            self.stop.wait(0.02)
+        self.told("a session that ends", replica, ended, "ok")
 
     def asked_revoked(self, replica, token, seconds=0.5):
         try:

@@ -125,10 +125,6 @@ class Postgres:
             [self.binaries / "psql", "-q", "-v", "ON_ERROR_STOP=1", "-h", self.folder, "-U", "postgres", *options],
             text=True, **more)
 
-    def run(self, sql):
-        if self.psql("-c", sql, stdout=subprocess.DEVNULL).wait(30):
-            raise SystemExit(f"psql failed: {sql}")
-
 
 def children(parent):
     found = []
@@ -204,7 +200,8 @@ class SmallDisk:
 
     def __init__(self, folder):
         self.path = folder / "disk"
-        self.path.mkdir()
+        # Once more where the row is run again.
+        self.path.mkdir(exist_ok=True)
         self.command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c",
                         'mount -t tmpfs -o size=1m tmpfs "$0" && exec "$@"', self.path]
         tried = subprocess.run([*self.command, "true"], capture_output=True, text=True) if shutil.which("unshare") else None
