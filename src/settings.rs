@@ -697,8 +697,8 @@ fn shown_file(file: &str) -> String {
     ]
     .iter()
     .any(|prefix| file.starts_with(prefix));
-    // The headers of a collector have one in them, and hardly any path has.
-    if is_secret || file.contains('=') {
+    // The headers of a collector have one of these in them, and hardly any path has.
+    if is_secret || file.contains(['=', ' ']) {
         masked(file)
     } else {
         file.to_owned()

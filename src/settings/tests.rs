@@ -921,6 +921,7 @@ fn secrets_are_never_shown() {
             "OTEL_EXPORTER_OTLP_HEADERS_FILE",
             "authorization=Bearer%20hushhush",
         ),
+        ("OTEL_EXPORTER_OTLP_HEADERS_FILE", "Bearer hushhush"),
     ] {
         let problems = load(&[("CLERK_PUBLISHABLE_KEY", PK_TEST), (variable, value)]);
         let problems = problems.expect_err(variable);
