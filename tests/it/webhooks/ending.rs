@@ -56,6 +56,8 @@ on_each_engine! {
                         let message = user_updated(&format!("msg_{number}"), &format!("user_{number}"), "Ada", 5);
                         match message.request_by(&client, addr, "/webhooks/clerk").send().await {
                             Ok(answer) if answer.status() == 204 => accepted.push(number),
+                            // On a busy machine: it is not safe, and would be sent again.
+                            Ok(answer) if answer.status() == 503 => {}
                             Ok(answer) => panic!("answered {}", answer.status()),
                             Err(_) => return accepted,
                         }
@@ -67,7 +69,7 @@ on_each_engine! {
             service.signal("-TERM");
             let (status, log) = service.ended().await;
 
-                        assert_eq!(status.code(), Some(0), "{log}");
+            assert_eq!(status.code(), Some(0), "{log}");
             assert!(!log.contains("still"), "{log}");
             for sender in join_all(senders).await {
                 accepted.extend(sender.expect("it ran"));
