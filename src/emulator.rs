@@ -111,8 +111,6 @@ pub struct Instance {
     clock: Clock,
     /// The last signs. Held only for a moment, never across I/O.
     keys: RwLock<Vec<Arc<SigningKey>>>,
-    /// Signs what is to be forged: of nobody's set.
-    stranger: SigningKey,
     faults: RwLock<FaultPlan>,
     requests: Requests,
     frontend_requests: AtomicU64,
@@ -202,7 +200,6 @@ impl Instance {
             false => Environment::Development,
         };
         let key = SigningKey::generate(&seed.key_id).ok_or(StartError::Key)?;
-        let stranger = SigningKey::generate(&seed.key_id).ok_or(StartError::Key)?;
         let not_loopback = |_| StartError::NotLoopback(addr.ip());
         let webhooks = Arc::new(Webhooks::new(&seed.key_id, Arc::clone(&clock)));
         Ok(Self {
@@ -215,7 +212,6 @@ impl Instance {
             addr,
             clock,
             keys: RwLock::new(vec![Arc::new(key)]),
-            stranger,
             faults: RwLock::default(),
             requests: Requests::default(),
             frontend_requests: AtomicU64::new(0),
@@ -283,18 +279,16 @@ impl Instance {
         if spec.opaque {
             return Err(MintError::NeverOpaque);
         }
-        let key = self.signing_key();
-        let key = if spec.forged {
-            Some(&self.stranger)
-        } else {
-            key.as_deref()
+        let key = match spec.forged {
+            true => SigningKey::of_a_stranger(&self.seed.key_id).map(Arc::new),
+            false => self.signing_key(),
         };
         let key = key.ok_or(MintError::NoKey)?;
         let mint = Mint {
             directory: &self.directory,
             issuer: self.issuer.as_str(),
             authorized_party: &self.seed.authorized_party,
-            key,
+            key: &key,
             now: (self.clock)(),
         };
         mint.token(spec)

@@ -91,7 +91,7 @@ impl IdentityProviderKeys {
             Some(Keys {
                 rsa: SigningKey::generate(RSA_KEY_ID)?,
                 p256: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).ok()?,
-                stranger: SigningKey::generate(RSA_KEY_ID)?,
+                stranger: SigningKey::of_a_stranger(RSA_KEY_ID)?,
             })
         });
         made.as_ref()

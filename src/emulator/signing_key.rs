@@ -1,5 +1,7 @@
 //! RSA keys that sign tokens of the offline Clerk.
 
+use std::sync::{Arc, OnceLock};
+
 use aws_lc_rs::{
     encoding::{AsDer, PublicKeyX509Der},
     rand::SystemRandom,
@@ -14,15 +16,24 @@ use serde_json::{Value, json};
 
 pub(super) struct SigningKey {
     key_id: String,
-    pair: KeyPair,
+    pair: Arc<KeyPair>,
 }
 
 impl SigningKey {
     pub(super) fn generate(key_id: &str) -> Option<Self> {
-        let pair = KeyPair::generate(KeySize::Rsa2048).ok()?;
         Some(Self {
             key_id: key_id.to_owned(),
-            pair,
+            pair: pair()?,
+        })
+    }
+
+    /// What is to be forged is signed with one that is of nobody's set, whatever its name is. There is one
+    /// for all, made when it is first asked for: making one takes a tenth of a second.
+    pub(super) fn of_a_stranger(key_id: &str) -> Option<Self> {
+        static STRANGER: OnceLock<Option<Arc<KeyPair>>> = OnceLock::new();
+        Some(Self {
+            key_id: key_id.to_owned(),
+            pair: STRANGER.get_or_init(pair).clone()?,
         })
     }
 
@@ -62,4 +73,8 @@ impl SigningKey {
         pem.push_str("-----END PUBLIC KEY-----\n");
         pem
     }
+}
+
+fn pair() -> Option<Arc<KeyPair>> {
+    KeyPair::generate(KeySize::Rsa2048).ok().map(Arc::new)
 }
