@@ -33,6 +33,17 @@ async fn fixture() -> Fixture {
     fixture_with(&[]).await
 }
 
+/// Whether a question that cannot be answered is told why. It is, in the last tenth of a second before its
+/// deadline, so that on a busy machine the deadline may come first; anything else is a fault.
+fn says_why(status: &Status, reason: Reason) -> bool {
+    if matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded) {
+        return false;
+    }
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert_eq!(reason_of(status), reason.name());
+    true
+}
+
 fn of_token(token: &str) -> Request {
     Request {
         subject: Some(Subject::Token(token.to_owned())),
@@ -789,11 +800,12 @@ async fn whatever_clerk_does_tokens_answer_and_the_rest_ends_as_cannot_tell() {
         for answer in known {
             assert!(answer.expect("a decision").into_inner().allowed, "{name}");
         }
+        let mut told_why = 0;
         for answer in unknown {
             let status = answer.expect_err("Clerk does not answer");
-            assert_eq!(status.code(), Code::Unavailable, "{name}: {status:?}");
-            assert_eq!(reason_of(&status), reason.name(), "{name}");
+            told_why += usize::from(says_why(&status, reason));
         }
+        assert!(told_why > 0, "{name}");
         instance.clear_faults();
         if name != "429" {
             eventually("it recovers by itself", || async {
