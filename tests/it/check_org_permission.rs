@@ -33,17 +33,6 @@ async fn fixture() -> Fixture {
     fixture_with(&[]).await
 }
 
-/// Whether a question that cannot be answered is told why. It is, in the last tenth of a second before its
-/// deadline, so that on a busy machine the deadline may come first; anything else is a fault.
-fn says_why(status: &Status, reason: Reason) -> bool {
-    if matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded) {
-        return false;
-    }
-    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
-    assert_eq!(reason_of(status), reason.name());
-    true
-}
-
 fn of_token(token: &str) -> Request {
     Request {
         subject: Some(Subject::Token(token.to_owned())),
@@ -801,12 +790,11 @@ async fn whatever_clerk_does_tokens_answer_and_the_rest_ends_as_cannot_tell() {
         for answer in known {
             assert!(answer.expect("a decision").into_inner().allowed, "{name}");
         }
-        let mut told_why = 0;
         for answer in unknown {
             let status = answer.expect_err("Clerk does not answer");
-            told_why += usize::from(says_why(&status, reason));
+            assert_eq!(status.code(), Code::Unavailable, "{name}: {status:?}");
+            assert_eq!(reason_of(&status), reason.name(), "{name}");
         }
-        assert!(told_why > 0, "{name}");
         instance.clear_faults();
         if name != "429" {
             eventually("it recovers by itself", || async {
@@ -833,7 +821,7 @@ async fn the_budget_is_never_exceeded_and_what_is_above_it_cannot_be_told() {
     const BUDGET: u64 = 90;
     let fixture = fixture().await;
     // Those above it are answered in the tenth of a second before their deadline, all at once.
-    let questions = (0..180).map(|index| {
+    let questions = (0..120).map(|index| {
         let mut client = fixture.client.clone();
         async move {
             let user = format!("user_{index}");
@@ -842,7 +830,7 @@ async fn the_budget_is_never_exceeded_and_what_is_above_it_cannot_be_told() {
             client.check_org_permission(request).await
         }
     });
-    let (mut told, mut told_why) = (0, 0);
+    let mut told = 0;
     for answer in join_all(questions).await {
         match answer {
             Ok(answer) => {
@@ -850,11 +838,11 @@ async fn the_budget_is_never_exceeded_and_what_is_above_it_cannot_be_told() {
                 told += 1;
             }
             Err(status) => {
-                told_why += usize::from(says_why(&status, Reason::ClerkRateLimited));
+                assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+                assert_eq!(reason_of(&status), Reason::ClerkRateLimited.name());
             }
         }
     }
-    assert!(told_why > 0, "what is above it");
     let asked = fixture.instance().api_requests_total();
     assert!(told > 0 && asked == told, "{told} told, {asked} asked");
     assert!(fixture.instance().api_peaks().ten_seconds <= BUDGET);
